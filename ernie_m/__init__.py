@@ -1,0 +1,1 @@
+"""ERNIE-M for transformers 5: configuration, model, tokenizer and conversion."""

@@ -1,0 +1,48 @@
+"""Fixtures that every folder of tests shares."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, visibly, what this machine cannot run."""
+    for item in items:
+        if "real_data" in item.keywords and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"real data: {SHARED} is absent"))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real corpora and oracles beside the checkout; only for tests marked `real_data`."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def sample_tokenizer_dir() -> Path:
+    """The bundled vocabulary of the quickstart: an ERNIE-M tokenizer folder with 8,000 pieces."""
+    return ROOT / "datamodules" / "samples" / "tokenizer"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, sample_tokenizer_dir: Path) -> Path:
+    """A folder in published format: random ERNIE-M weights (2 layers, width 32) and the bundled tokenizer."""
+    from ernie_m import ErnieMConfig, ErnieMModel
+
+    folder = tmp_path_factory.mktemp("tiny_checkpoint")
+    lines = (sample_tokenizer_dir / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    torch.manual_seed(0)
+    config = ErnieMConfig(
+        vocab_size=len(lines), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+    )
+    ErnieMModel(config).save_pretrained(folder)
+    for name in ("vocab.txt", "sentencepiece.bpe.model", "tokenizer_config.json"):
+        shutil.copy(sample_tokenizer_dir / name, folder)
+    return folder
