@@ -1,1 +1,51 @@
-"""ERNIE-M for transformers 5: configuration, model, tokenizer and conversion."""
+"""ERNIE-M for transformers 5: configuration, model, tokenizer and conversion.
+
+Importing this package registers ERNIE-M with transformers' AutoConfig, AutoModel* and AutoTokenizer.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .configuration import ErnieMConfig
+from .errors import InputError
+from .modeling import (
+    ErnieMForInformationExtraction,
+    ErnieMForMaskedLM,
+    ErnieMForMultipleChoice,
+    ErnieMForQuestionAnswering,
+    ErnieMForSequenceClassification,
+    ErnieMForTokenClassification,
+    ErnieMModel,
+    ErnieMPreTrainedModel,
+)
+from .published import PUBLISHED, resolve
+
+AutoConfig.register("ernie_m", ErnieMConfig)
+AutoModel.register(ErnieMConfig, ErnieMModel)
+AutoModelForMaskedLM.register(ErnieMConfig, ErnieMForMaskedLM)
+AutoModelForMultipleChoice.register(ErnieMConfig, ErnieMForMultipleChoice)
+AutoModelForQuestionAnswering.register(ErnieMConfig, ErnieMForQuestionAnswering)
+AutoModelForSequenceClassification.register(ErnieMConfig, ErnieMForSequenceClassification)
+AutoModelForTokenClassification.register(ErnieMConfig, ErnieMForTokenClassification)
+
+__all__ = [
+    "PUBLISHED",
+    "ErnieMConfig",
+    "ErnieMForInformationExtraction",
+    "ErnieMForMaskedLM",
+    "ErnieMForMultipleChoice",
+    "ErnieMForQuestionAnswering",
+    "ErnieMForSequenceClassification",
+    "ErnieMForTokenClassification",
+    "ErnieMModel",
+    "ErnieMPreTrainedModel",
+    "InputError",
+    "resolve",
+]
