@@ -15,16 +15,15 @@ from transformers import (
 
 from .configuration import ErnieMConfig
 from .errors import InputError
-from .modeling import (
+from .heads import (
     ErnieMForInformationExtraction,
     ErnieMForMaskedLM,
     ErnieMForMultipleChoice,
     ErnieMForQuestionAnswering,
     ErnieMForSequenceClassification,
     ErnieMForTokenClassification,
-    ErnieMModel,
-    ErnieMPreTrainedModel,
 )
+from .modeling import ErnieMModel, ErnieMPreTrainedModel
 from .published import PUBLISHED, resolve
 
 AutoConfig.register("ernie_m", ErnieMConfig)

@@ -1,7 +1,6 @@
-"""ERNIE-M for transformers 5: the encoder of XLM-R without token types, and its heads.
+"""ERNIE-M's encoder for transformers 5: that of XLM-R without token types.
 
-State-dict names are those of transformers 4.57, so that published checkpoints load as they are. What each head computes
-follows that release too; deliberate differences are said where they are made.
+State-dict names are those of transformers 4.57, so that published checkpoints load as they are.
 """
 
 from collections.abc import Callable
@@ -9,21 +8,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPooling,
-    MaskedLMOutput,
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration import POSITION_OFFSET, ErnieMConfig
@@ -106,7 +98,7 @@ class ErnieMSelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: Any
+        self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Attend over `(batch, length, hidden)`; the probabilities are None unless the implementation is eager."""
         shape = (*hidden_states.shape[:-1], -1, self.head_size)
@@ -137,7 +129,7 @@ class ErnieMAttention(nn.Module):
         self.self_attn = ErnieMSelfAttention(config)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
         """Map `(batch, length, hidden)` to the same shape."""
         output, _ = self.self_attn(hidden_states, attention_mask, **kwargs)
         return cast(Tensor, self.out_proj(output))
@@ -158,7 +150,7 @@ class ErnieMEncoderLayer(GradientCheckpointingLayer):
         self.dropout2 = nn.Dropout(config.hidden_dropout_prob)
         self.activation = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
         """Map `(batch, length, hidden)` to the same shape."""
         attended = self.self_attn(hidden_states, attention_mask, **kwargs)
         hidden_states = self.norm1(hidden_states + self.dropout1(attended))
@@ -173,7 +165,7 @@ class ErnieMEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ErnieMEncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
         """Map `(batch, length, hidden)` to the same shape."""
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
@@ -192,24 +184,6 @@ class ErnieMPooler(nn.Module):
         return torch.tanh(self.dense(hidden_states[:, 0]))
 
 
-class ErnieMLMHead(nn.Module):
-    """Masked-language-model head: dense, GELU, LayerNorm, decoder tied to the word embeddings, bias.
-
-    No ERNIE-M head was published; this is XLM-R's, whose weights can therefore initialise it.
-    """
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map `(..., hidden)` to logits `(..., vocab)`."""
-        return cast(Tensor, self.decoder(self.layer_norm(nn.functional.gelu(self.dense(hidden_states)))))
-
-
 class ErnieMPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialisation common to all heads."""
 
@@ -223,12 +197,6 @@ class ErnieMPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["ErnieMEmbeddings", "ErnieMEncoderLayer"]  # noqa: RUF012 (transformers reads a plain list)
     _can_record_outputs = {"hidden_states": ErnieMEncoderLayer, "attentions": ErnieMSelfAttention}  # noqa: RUF012
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, ErnieMLMHead):
-            init.zeros_(module.bias)
 
 
 class ErnieMModel(ErnieMPreTrainedModel):
@@ -245,9 +213,9 @@ class ErnieMModel(ErnieMPreTrainedModel):
         """Return the word embeddings."""
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the word embeddings."""
-        self.embeddings.word_embeddings = value
+        self.embeddings.word_embeddings = cast(nn.Embedding, value)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -278,7 +246,7 @@ class ErnieMModel(ErnieMPreTrainedModel):
             raise InputError("give exactly one of input_ids and inputs_embeds")
         self._check_input(input_ids, inputs_embeds)
         if attention_mask is None and input_ids is not None:
-            attention_mask = input_ids != self.config.pad_token_id
+            attention_mask = torch.ne(input_ids, cast(int, self.config.pad_token_id))
         embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
         mask = self._attention_mask(attention_mask, embedded)
         hidden_states = self.encoder(embedded, mask, **kwargs)
@@ -304,7 +272,7 @@ class ErnieMModel(ErnieMPreTrainedModel):
                 "the tokenizer and the weights do not belong together, load both from the same folder"
             )
 
-    def _attention_mask(self, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | None:
+    def _attention_mask(self, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | BlockMask | None:
         if attention_mask is not None and attention_mask.ndim not in (2, 4):
             raise InputError(
                 f"attention_mask has shape {tuple(attention_mask.shape)}; "
@@ -319,284 +287,4 @@ class ErnieMModel(ErnieMPreTrainedModel):
             if attention_mask.is_floating_point():
                 return attention_mask.to(embedded.dtype)
             return attention_mask.bool()
-        mask: Tensor | None = create_bidirectional_mask(
-            config=self.config, inputs_embeds=embedded, attention_mask=attention_mask
-        )
-        return mask
-
-
-def _classifier_dropout(config: ErnieMConfig) -> nn.Dropout:
-    rate = config.classifier_dropout if config.classifier_dropout is not None else config.hidden_dropout_prob
-    return nn.Dropout(rate)
-
-
-class ErnieMForSequenceClassification(ErnieMPreTrainedModel):
-    """A label, several labels or a number for each text or pair, from the pooled vector."""
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.ernie_m = ErnieMModel(config)
-        self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """Return logits `(batch, num_labels)`, and the loss where `labels` are given.
-
-        Integer labels `(batch,)` give cross entropy, floating-point ones `(batch, num_labels)` binary cross entropy,
-        and `num_labels` 1 the squared error, unless `config.problem_type` says otherwise. Other arguments are those of
-        `ErnieMModel.forward`.
-        """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        loss = None if labels is None else self._loss(logits, labels)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        problem = self.config.problem_type
-        if problem is None:
-            if self.num_labels == 1:
-                problem = "regression"
-            else:
-                problem = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-        if problem == "regression":
-            return nn.functional.mse_loss(logits.reshape(labels.shape), labels.to(logits.dtype))
-        if problem == "single_label_classification":
-            return nn.functional.cross_entropy(logits.view(-1, self.num_labels), labels.view(-1))
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-
-
-class ErnieMForMultipleChoice(ErnieMPreTrainedModel):
-    """Scores the choices of a question, each read as a text of its own."""
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        self.ernie_m = ErnieMModel(config)
-        self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> MultipleChoiceModelOutput:
-        """Return logits `(batch, choices)`, and the cross entropy with `labels` `(batch,)` where they are given.
-
-        Inputs are those of `ErnieMModel.forward` with an axis of choices after the batch.
-        """
-        given = input_ids if input_ids is not None else inputs_embeds
-        if given is None:
-            raise InputError("give exactly one of input_ids and inputs_embeds")
-        choices = given.shape[1]
-        outputs = self.ernie_m(
-            *(None if tensor is None else tensor.flatten(0, 1) for tensor in (input_ids, attention_mask, position_ids)),
-            None if inputs_embeds is None else inputs_embeds.flatten(0, 1),
-            return_dict=True,
-            **kwargs,
-        )
-        logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, choices)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return MultipleChoiceModelOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class ErnieMForTokenClassification(ErnieMPreTrainedModel):
-    """A label for each token."""
-
-    # Pre-trained checkpoints carry the pooler, which this head does not have.
-    _keys_to_ignore_on_load_unexpected = [r"pooler\."]  # noqa: RUF012
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.ernie_m = ErnieMModel(config, add_pooling_layer=False)
-        self.dropout = _classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> TokenClassifierOutput:
-        """Return logits `(batch, length, num_labels)`, and the cross entropy with `labels` `(batch, length)`.
-
-        Labels of -100 do not count. Other arguments are those of `ErnieMModel.forward`.
-        """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.view(-1, self.num_labels), labels.view(-1))
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class ErnieMForQuestionAnswering(ErnieMPreTrainedModel):
-    """Start and end of an answer in a context."""
-
-    _keys_to_ignore_on_load_unexpected = [r"pooler\."]  # noqa: RUF012
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        if config.num_labels != 2:
-            raise InputError(
-                f"question answering needs num_labels 2 (start and end), config.json says {config.num_labels}; "
-                "set num_labels to 2"
-            )
-        self.ernie_m = ErnieMModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        **kwargs: Any,
-    ) -> QuestionAnsweringModelOutput:
-        """Return start and end logits `(batch, length)`, and the mean of their cross entropies with the positions.
-
-        Positions `(batch,)` outside the input do not count. Other arguments are those of `ErnieMModel.forward`.
-        """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            length = start_logits.shape[1]
-            start_loss, end_loss = (
-                nn.functional.cross_entropy(logits, positions.view(-1).clamp(0, length), ignore_index=length)
-                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-            )
-            loss = (start_loss + end_loss) / 2
-        return QuestionAnsweringModelOutput(
-            loss=loss,
-            start_logits=start_logits.contiguous(),
-            end_logits=end_logits.contiguous(),
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-
-class ErnieMForInformationExtraction(ErnieMPreTrainedModel):
-    """UIE-M: for each token, whether a span asked for by the prompt starts or ends there."""
-
-    _keys_to_ignore_on_load_unexpected = [r"pooler\."]  # noqa: RUF012
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        self.ernie_m = ErnieMModel(config, add_pooling_layer=False)
-        self.linear_start = nn.Linear(config.hidden_size, 1)
-        self.linear_end = nn.Linear(config.hidden_size, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        **kwargs: Any,
-    ) -> QuestionAnsweringModelOutput:
-        """Return start and end logits `(batch, length)`; PaddleNLP's UIEM returns their sigmoid.
-
-        `start_positions` and `end_positions` `(batch, length)`, 0 or 1 of any dtype, give the mean binary cross
-        entropy. Other arguments are those of `ErnieMModel.forward`.
-        """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        start_logits = self.linear_start(outputs.last_hidden_state).squeeze(-1)
-        end_logits = self.linear_end(outputs.last_hidden_state).squeeze(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            start_loss, end_loss = (
-                nn.functional.binary_cross_entropy_with_logits(logits, positions.to(logits.dtype))
-                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-            )
-            loss = (start_loss + end_loss) / 2
-        return QuestionAnsweringModelOutput(
-            loss=loss,
-            start_logits=start_logits,
-            end_logits=end_logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-
-class ErnieMForMaskedLM(ErnieMPreTrainedModel):
-    """Predicts masked tokens; the decoder shares the word embeddings."""
-
-    _keys_to_ignore_on_load_unexpected = [r"pooler\."]  # noqa: RUF012
-    _tied_weights_keys = {  # noqa: RUF012
-        "lm_head.decoder.weight": "ernie_m.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    }
-
-    def __init__(self, config: ErnieMConfig) -> None:
-        super().__init__(config)
-        self.ernie_m = ErnieMModel(config, add_pooling_layer=False)
-        self.lm_head = ErnieMLMHead(config)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the decoder."""
-        return self.lm_head.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replace the decoder, and the bias tied to it."""
-        self.lm_head.decoder = new_embeddings
-        self.lm_head.bias = new_embeddings.bias
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> MaskedLMOutput:
-        """Return logits `(batch, length, vocab)`, and the cross entropy with `labels` `(batch, length)`.
-
-        Labels of -100 do not count. Other arguments are those of `ErnieMModel.forward`.
-        """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
-        logits = self.lm_head(outputs.last_hidden_state)
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=attention_mask)
