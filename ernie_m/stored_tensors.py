@@ -1,0 +1,191 @@
+"""Tensors that stay in their file until they are written to another one.
+
+A conversion moves gigabytes; here a tensor is its place in a file, read in pieces, so that memory never holds the file.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from .errors import InputError
+
+CHUNK_BYTES = 16 * 2**20
+# bfloat16, which numpy lacks, travels as the integers of its bits.
+NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
+_TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+_FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file.
+
+    Args:
+        where: The file and the key, for messages.
+        dtype: The name safetensors gives the type, such as "F32".
+        shape: The sizes of its axes.
+        chunks: Gives the bytes in pieces, row by row and little-endian.
+    """
+
+    where: str
+    dtype: str
+    shape: tuple[int, ...]
+    chunks: Callable[[], Iterator[bytes]]
+
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes; only for the types of `NUMPY_TYPES`."""
+        return prod(self.shape) * np.dtype(NUMPY_TYPES[self.dtype]).itemsize
+
+    def read(self) -> NDArray[Any]:
+        """Return the whole tensor, bfloat16 as unsigned integers of the same bits.
+
+        Raises:
+            InputError: If the file holds more or fewer bytes than the shape needs.
+        """
+        data = b"".join(self.chunks())
+        if len(data) != self.nbytes:
+            raise InputError(f"{self.where}: {len(data)} bytes for shape {self.shape} of {self.dtype}; {_FETCH_AGAIN}")
+        return np.frombuffer(data, dtype=NUMPY_TYPES[self.dtype]).reshape(self.shape)
+
+    def transposed(self) -> "StoredTensor":
+        """Return the 2-D tensor with its axes exchanged."""
+        return replace(self, shape=self.shape[::-1], chunks=lambda: iter((self.read().T.tobytes(),)))
+
+    def plus_row(self, other: "StoredTensor") -> "StoredTensor":
+        """Return the 2-D tensor with the first row of `other` added to each row, rounded once to this tensor's type."""
+        return replace(self, chunks=lambda: iter((_add_row(self, other),)))
+
+
+def _add_row(matrix: StoredTensor, other: StoredTensor) -> bytes:
+    total = (_as_torch(matrix).double() + _as_torch(other).double()[:1]).to(_torch_type(matrix.dtype))
+    return total.view(torch.uint8).numpy().tobytes()
+
+
+def _torch_type(name: str) -> torch.dtype:
+    return next(dtype for dtype, known in _TORCH_TYPES.items() if known == name)
+
+
+def _as_torch(tensor: StoredTensor) -> torch.Tensor:
+    return torch.from_numpy(tensor.read().copy()).view(_torch_type(tensor.dtype))
+
+
+def file_span(path: Path, offset: int, length: int) -> Iterator[bytes]:
+    """Yield `length` bytes of a file from `offset` on, in pieces.
+
+    Raises:
+        InputError: If the file ends before.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        while length:
+            piece = file.read(min(length, CHUNK_BYTES))
+            if not piece:
+                raise InputError(f"{path}: ends {length} bytes early; {_FETCH_AGAIN}")
+            length -= len(piece)
+            yield piece
+
+
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """List the tensors of a safetensors file without reading their values.
+
+    Raises:
+        InputError: If the file is not whole or is another thing.
+    """
+    try:
+        # The library's own checks of header, offsets and size; what follows can then rely on them.
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}); {_FETCH_AGAIN}") from error
+    with path.open("rb") as file:
+        (header_length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(header_length))
+    header.pop("__metadata__", None)
+    return {key: _safetensors_entry(path, key, entry, 8 + header_length) for key, entry in header.items()}
+
+
+def _safetensors_entry(path: Path, key: str, entry: Mapping[str, Any], start: int) -> StoredTensor:
+    begin, end = entry["data_offsets"]
+    return StoredTensor(
+        f"{path}, {key}", entry["dtype"], tuple(entry["shape"]), lambda: file_span(path, start + begin, end - begin)
+    )
+
+
+def read_torch(path: Path) -> dict[str, StoredTensor]:
+    """List the tensors of a file that `torch.save` wrote, loaded with `weights_only=True` and memory-mapped if it can be.
+
+    Raises:
+        InputError: If it is not whole, holds anything but tensors, or would run code.
+    """
+    try:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:
+            # Files older than torch 1.6 are no archives and cannot be mapped; a damaged one fails here as well.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises what its pickle and archive readers raise, of no common class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path}: torch cannot load it with weights_only=True ({reason}); the file is damaged, or holds more than "
+            "weights: fetch it again, or take the checkpoint's safetensors file"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: holds more than one dict of tensors; save the model's state_dict() alone")
+    return {key: _in_memory(f"{path}, {key}", value) for key, value in state.items()}
+
+
+def _in_memory(where: str, tensor: torch.Tensor) -> StoredTensor:
+    def chunks() -> Iterator[bytes]:
+        flat = tensor.contiguous().view(-1)
+        step = CHUNK_BYTES // flat.element_size()
+        for start in range(0, len(flat), step):
+            yield flat[start : start + step].view(torch.uint8).numpy().tobytes()
+
+    return StoredTensor(where, _TORCH_TYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), chunks)
+
+
+def same_values(left: StoredTensor, right: StoredTensor) -> bool:
+    """Tell whether two tensors have the same type, shape and bits."""
+    if (left.dtype, left.shape) != (right.dtype, right.shape):
+        return False
+    # Both come in pieces of the same length, since one file format holds both.
+    return all(a == b for a, b in zip(left.chunks(), right.chunks(), strict=True))
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    """Write a safetensors file piece by piece, marked as PyTorch's, with at most one tensor in memory.
+
+    The layout is that of https://github.com/huggingface/safetensors#format: the header's length, the header as JSON
+    padded to 8 bytes, the values.
+
+    Raises:
+        InputError: If a source turns out to hold other than the bytes that its shape needs.
+    """
+    # Wide types first, as the library does, keeps every tensor aligned.
+    ordered = sorted(tensors.items(), key=lambda item: (-np.dtype(NUMPY_TYPES[item[1].dtype]).itemsize, item[0]))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in ordered:
+        end = offset + tensor.nbytes
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (offset, end)}
+        offset = end
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for _, tensor in ordered:
+            written = sum(file.write(piece) for piece in tensor.chunks())
+            if written != tensor.nbytes:
+                raise InputError(
+                    f"{tensor.where}: {written} bytes for shape {tensor.shape} of {tensor.dtype}; {_FETCH_AGAIN}"
+                )
