@@ -289,7 +289,7 @@ class ErnieMForMaskedLM(ErnieMPreTrainedModel):
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder."""
-        return self.lm_head.decoder
+        return cast(nn.Module, self.lm_head.decoder)
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the decoder, and the bias tied to it."""
