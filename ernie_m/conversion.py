@@ -15,13 +15,15 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-import sentencepiece
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from .configuration import POSITION_OFFSET
 from .conversion_sources import HEADS, Checkpoint, from_paddle, from_xlmr, read_json
 from .errors import InputError
 from .stored_tensors import write_safetensors
+from .tokenization import ErnieMTokenizer
+from .vocabulary import read_sentencepiece, read_vocabulary
 
 Segmentation = Literal["hf", "paddle", "raw"]
 # Each source's own rule, so that the same text gives the ids that its weights were trained with.
@@ -194,53 +196,42 @@ def _write_tokenizer(folder: Path, checkpoint: Checkpoint, staging: Path, segmen
     if model is None:
         if (folder / "tokenizer.json").is_file():
             return (
-                "no tokenizer came along: ERNIE-M's needs sentencepiece.bpe.model, and the source has tokenizer.json alone; "
+                "no tokenizer came along: ERNIE-M's needs sentencepiece.bpe.model, the source has only tokenizer.json; "
                 "put the model's sentencepiece.bpe.model beside it and convert again"
             )
         return "no tokenizer came along: the source has no sentencepiece.bpe.model"
     if checkpoint.origin == "xlm-roberta":
-        lines = _xlmr_vocabulary(model)
+        vocabulary = _write_xlmr_vocabulary(model, staging)
+        described = f"{model} with ERNIE-M's special tokens"
     elif vocabulary is None:
         return f"no tokenizer came along: the source has {model.name}, but no vocab.txt"
     else:
-        lines = _vocabulary_lines(vocabulary)
-    rows = checkpoint.config.vocab_size
-    if len(lines) != rows:
-        where = vocabulary if checkpoint.origin == "paddle" else f"{model} with the special tokens"
+        described = str(vocabulary)
+    tokens, rows = len(read_vocabulary(vocabulary, [])), checkpoint.config.vocab_size
+    if tokens != rows:
         raise InputError(
-            f"{where}: {len(lines)} tokens, the embedding in {checkpoint.weights.name} has {rows} rows; "
-            "put the tokenizer files that belong to the weights there, or take them away to convert the weights alone"
+            f"{described}: {tokens} tokens, the embedding in {checkpoint.weights.name} has {rows} rows; put the tokenizer "
+            "files that belong to the weights there, or take them away to convert the weights alone"
         )
-    (staging / "vocab.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    shutil.copyfile(model, staging / "sentencepiece.bpe.model")
-    from .tokenization import ErnieMTokenizer
-
     tokenizer = ErnieMTokenizer(
-        vocab_file=str(staging / "vocab.txt"),
-        sentencepiece_model_ckpt=str(staging / "sentencepiece.bpe.model"),
+        sentencepiece_model_ckpt=model,
+        vocab_file=vocabulary,
         segmentation=segmentation,
+        model_max_length=checkpoint.config.max_position_embeddings - POSITION_OFFSET,
     )
     tokenizer.save_pretrained(staging)
     return None
 
 
-def _vocabulary_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; fetch the file again") from error
-
-
-def _xlmr_vocabulary(model: Path) -> list[str]:
-    """Return XLM-R's tokens by id under ERNIE-M's names: fairseq's four, the pieces after the model's three, the mask."""
-    try:
-        pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    except (RuntimeError, OSError) as error:
-        raise InputError(f"{model}: no sentencepiece model ({error}); fetch it again") from error
-    names = [pieces.id_to_piece(number) for number in range(len(pieces))]
+def _write_xlmr_vocabulary(model: Path, staging: Path) -> Path:
+    """Write XLM-R's tokens by id under ERNIE-M's names: fairseq's four, the pieces after the first three, the mask."""
+    pieces = read_sentencepiece(model)
+    names = [str(pieces.id_to_piece(number)) for number in range(len(pieces))]
     if names[:3] != ["<unk>", "<s>", "</s>"]:
         raise InputError(f"{model}: begins with {names[:3]}, XLM-R's with <unk>, <s>, </s>; take XLM-R's own file")
-    return [*_SPECIAL_FIRST, *names[3:], _SPECIAL_LAST]
+    path = staging / "vocab.txt"
+    path.write_text("".join(f"{name}\n" for name in (*_SPECIAL_FIRST, *names[3:], _SPECIAL_LAST)), encoding="utf-8")
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -258,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(convert(options.source, options.target, head=options.head, segmentation=options.segmentation))
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

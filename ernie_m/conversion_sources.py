@@ -1,6 +1,6 @@
 """What PaddleNLP and XLM-R call the things that ERNIE-M has: heads, configuration fields and tensor names.
 
-Each `from_*` function takes a folder and gives a `Checkpoint`: our configuration, our names, every tensor accounted for.
+Each `from_*` function makes a `Checkpoint` of a folder: our configuration, our names, every tensor accounted for.
 """
 
 import json
@@ -139,12 +139,8 @@ def _paddle_settings(folder: Path) -> tuple[Path, str | None, dict[str, Any]]:
     inner = next((item for item in arguments if isinstance(item, dict)), {}) if isinstance(arguments, list) else {}
     settings = {**inner, **{key: value for key, value in raw.items() if key != "init_args"}}
     stated = _stated_class(path, settings, "ernie_m", _PADDLE_HEADS)
-    if stated is None and isinstance(raw.get("init_class"), str):
-        stated = raw["init_class"]
-        if stated not in _PADDLE_HEADS:
-            raise InputError(
-                f"{path}: init_class {stated!r} is no ERNIE-M; this command takes {_listed(_PADDLE_HEADS)}"
-            )
+    if stated is None:
+        stated = _known_class(path, "init_class", raw.get("init_class"), _PADDLE_HEADS)
     kept = {key: settings[key] for key in _PADDLE_FIELDS if settings.get(key) is not None}
     for old, new in (("dropout", "classifier_dropout"), ("num_classes", "num_labels")):
         if settings.get(old) is not None:
@@ -157,10 +153,10 @@ def _paddle_settings(folder: Path) -> tuple[Path, str | None, dict[str, Any]]:
 # What Paddle's network reads. It ignores intermediate_size: its feed-forward layers are always 4 x hidden wide, and its
 # LayerNorms have epsilon 1e-5.
 _PADDLE_FIELDS = (
-    "vocab_size hidden_size num_hidden_layers num_attention_heads hidden_act hidden_dropout_prob "
-    "attention_probs_dropout_prob max_position_embeddings initializer_range pad_token_id classifier_dropout "
-    "id2label label2id num_labels problem_type"
-).split()
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"),
+    *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    *("initializer_range", "pad_token_id", "id2label", "label2id", "num_labels", "problem_type"),
+)
 
 
 def _stated_class(path: Path, raw: Mapping[str, Any], model_type: str, known: Mapping[str, str]) -> str | None:
@@ -168,9 +164,12 @@ def _stated_class(path: Path, raw: Mapping[str, Any], model_type: str, known: Ma
     if seen != model_type:
         raise InputError(f"{path}: model_type {seen!r}, not {model_type!r}; {_WHAT_IS_TAKEN}")
     classes = raw.get("architectures") or [None]
-    stated = classes[0] if isinstance(classes, list) else classes
-    if stated is not None and stated not in known:
-        raise InputError(f"{path}: architectures names {stated!r}; this command takes {_listed(known)}")
+    return _known_class(path, "architectures", classes[0] if isinstance(classes, list) else classes, known)
+
+
+def _known_class(path: Path, key: str, stated: object, known: Mapping[str, str]) -> str | None:
+    if stated is not None and (not isinstance(stated, str) or stated not in known):
+        raise InputError(f"{path}: {key} says {stated!r}; this command takes {_listed(known)}")
     return stated
 
 
@@ -206,8 +205,8 @@ def _choose_head(
     head = asked or told
     if head is None and len(candidates) > 1:
         raise InputError(
-            f"{weights}: {_listed(candidates)} all have a `classifier` of this shape, and {path.name} does not say which "
-            f"it is; say so with --head (in Python head=), one of {_listed(candidates)}"
+            f"{weights}: {_listed(candidates)} all have a `classifier` of this shape, and {path.name} does not say "
+            f"which it is; say so with --head (in Python head=), one of {_listed(candidates)}"
         )
     head = head or candidates[0]
     if head != "base" and head not in candidates:
@@ -229,11 +228,13 @@ def _build_config(path: Path, weights: Path, head: str, named: _Named, settings:
     for field, value in told.items():
         if settings.setdefault(field, value) != value:
             raise InputError(
-                f"{path}: {field} is {settings[field]!r}, the tensors of {weights.name} make it {value}; correct {field}, "
-                "or put the weights beside that belong to this file"
+                f"{path}: {field} is {settings[field]!r}, the tensors of {weights.name} make it {value}; correct "
+                "it, or put the weights beside that belong to this file"
             )
     settings.setdefault("intermediate_size", 4 * words.shape[1])
-    labels = {key: settings.pop(key) for key in ("id2label", "label2id", "num_labels") if key in settings}
+    labels: dict[str, Any] = {
+        key: settings.pop(key) for key in ("id2label", "label2id", "num_labels") if key in settings
+    }
     if head in _LABELLED:
         settings |= _label_settings(path, weights, _matrix(weights, named, "classifier.weight").shape[0], labels)
     settings["dtype"] = _FLOATS.get(words.dtype)
@@ -278,7 +279,7 @@ def _label_settings(path: Path, weights: Path, count: int, labels: dict[str, Any
 
 
 def _account(origin: str, weights: Path, head: str, config: ErnieMConfig, named: _Named) -> Checkpoint:
-    """Hold the tensors against those of the head: the same names, the same shapes, the rest dropped by name or refused."""
+    """Hold the tensors against the head's: the same names, the same shapes, the rest dropped by name or refused."""
     with torch.device("meta"):
         model = HEADS[head](config)
     tied = model.all_tied_weights_keys
@@ -376,10 +377,11 @@ def _xlmr_settings(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
             f"{path}: a decoder or relative positions; ERNIE-M has neither, so this model cannot be ERNIE-M"
         )
     fields = (
-        "num_attention_heads intermediate_size hidden_act hidden_dropout_prob attention_probs_dropout_prob "
-        "initializer_range pad_token_id layer_norm_eps classifier_dropout tie_word_embeddings problem_type"
+        *("num_attention_heads", "intermediate_size", "hidden_act", "hidden_dropout_prob", "problem_type"),
+        *("attention_probs_dropout_prob", "classifier_dropout", "initializer_range", "pad_token_id"),
+        *("layer_norm_eps", "tie_word_embeddings"),
     )
-    settings = {field: getattr(theirs, field) for field in fields.split()}
+    settings: dict[str, Any] = {field: getattr(theirs, field) for field in fields}
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "id2label", "num_labels")
     return settings | {key: raw[key] for key in sizes if raw.get(key) is not None}
 

@@ -1,7 +1,7 @@
 """A reader for Paddle's `.pdparams` pickles that can do nothing but find arrays.
 
-Python's own unpickler calls what a file names. This one has no call to make: a handful of names are known as symbols, an
-array is noted as its place in the file, and everything else is refused with its name. Array values stay in the file.
+Python's own unpickler calls what a file names. This one has no call to make: a handful of names are known as symbols,
+an array is noted as its place in the file, everything else is refused with its name. Array values stay in the file.
 
 The opcodes are those of Python's `pickletools`; the pickled form of an array is `numpy.ndarray.__reduce__`'s.
 """
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from pickletools import code2op
+from pickletools import opcodes
 from typing import IO, Any
 
 import numpy as np
 
 from .errors import InputError
-from .stored_tensors import CHUNK_BYTES, StoredTensor, file_span
+from .stored_tensors import StoredTensor, file_span
 
 # paddle.save puts the table of its internal parameter names beside the tensors.
 NAME_TABLE = "StructuredToParameterName@@"
@@ -27,6 +27,7 @@ NAME_TABLE = "StructuredToParameterName@@"
 _TYPES = {"f4": "F32", "f2": "F16", "u2": "BF16", "i8": "I64"}
 # Shorter strings are kept at once: they are names, types and the values of tiny arrays.
 _SHORT = 1024
+_OPCODE_NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in opcodes}
 _TRUSTED_ONLY = "only arrays are read from a .pdparams file, so it was not loaded; do not open it with Paddle either"
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
 
@@ -205,8 +206,8 @@ class _Machine:
             try:
                 _OPERATIONS[code](self)
             except KeyError:
-                operation = code2op.get(code.decode("latin-1"))
-                seen = f"the pickle instruction {operation.name}" if operation else f"the byte {code!r}"
+                name = _OPCODE_NAMES.get(code)
+                seen = f"the pickle instruction {name}" if name else f"the byte {code!r}"
                 raise InputError(f"{self.path}: {seen} at byte {at}; {_TRUSTED_ONLY}") from None
             except (IndexError, TypeError, ValueError, AttributeError, struct.error) as error:
                 if isinstance(error, InputError):

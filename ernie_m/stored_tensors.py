@@ -3,8 +3,10 @@
 A conversion moves gigabytes; here a tensor is its place in a file, read in pieces, so that memory never holds the file.
 """
 
+import contextlib
 import json
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from .errors import InputError
 
@@ -122,16 +125,15 @@ def _safetensors_entry(path: Path, key: str, entry: Mapping[str, Any], start: in
 
 
 def read_torch(path: Path) -> dict[str, StoredTensor]:
-    """List the tensors of a file that `torch.save` wrote, loaded with `weights_only=True` and memory-mapped if it can be.
+    """List the tensors of a file that `torch.save` wrote, with `weights_only=True`.
+
+    Their values stay in the file, but for files older than torch 1.6, which are no archives.
 
     Raises:
         InputError: If it is not whole, holds anything but tensors, or would run code.
     """
     try:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:
-            # Files older than torch 1.6 are no archives and cannot be mapped; a damaged one fails here as well.
+        with FakeTensorMode() if zipfile.is_zipfile(path) else contextlib.nullcontext():
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises what its pickle and archive readers raise, of no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -141,7 +143,32 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: holds more than one dict of tensors; save the model's state_dict() alone")
-    return {key: _in_memory(f"{path}, {key}", value) for key, value in state.items()}
+    if any(_offset(value) is None for value in state.values()):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    return {str(key): _torch_entry(path, str(key), value) for key, value in state.items()}
+
+
+def _offset(tensor: torch.Tensor) -> int | None:
+    """Return where in its file a tensor loaded without values begins; None where it cannot be read from there."""
+    if not isinstance(tensor, FakeTensor):
+        return 0
+    start: int | None = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    if start is None or not tensor.is_contiguous():
+        return None
+    return start + int(tensor.storage_offset()) * tensor.element_size()
+
+
+def _torch_entry(path: Path, key: str, tensor: torch.Tensor) -> StoredTensor:
+    where = f"{path}, {key}"
+    start = _offset(tensor)
+    if not isinstance(tensor, FakeTensor) or start is None:
+        return _in_memory(where, tensor)
+    length = tensor.numel() * tensor.element_size()
+    return StoredTensor(where, _type_name(tensor), tuple(tensor.shape), lambda: file_span(path, start, length))
+
+
+def _type_name(tensor: torch.Tensor) -> str:
+    return _TORCH_TYPES.get(tensor.dtype, str(tensor.dtype))
 
 
 def _in_memory(where: str, tensor: torch.Tensor) -> StoredTensor:
@@ -151,7 +178,7 @@ def _in_memory(where: str, tensor: torch.Tensor) -> StoredTensor:
         for start in range(0, len(flat), step):
             yield flat[start : start + step].view(torch.uint8).numpy().tobytes()
 
-    return StoredTensor(where, _TORCH_TYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), chunks)
+    return StoredTensor(where, _type_name(tensor), tuple(tensor.shape), chunks)
 
 
 def same_values(left: StoredTensor, right: StoredTensor) -> bool:
