@@ -1,0 +1,356 @@
+"""What every data module shares: its arguments, the tokenised cache, the loaders and the place in the data."""
+
+import hashlib
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import ArrayLike
+from rich.console import Console
+from rich.progress import track
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ernie_m import resolve
+from ernie_m.errors import InputError
+
+from .batching import EvalBatchSampler, TrainBatchSampler
+from .cache import ArrowRows, default_cache_dir, file_digest, open_or_build, tokenizer_digest
+from .loading import Collate, PlannedLoader, RowSet, TrainLoader
+
+# The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
+_LONGEST = 512
+_PLACEHOLDER = 1_000_000
+# Rows that are tokenised at once: enough for a tokenizer's batch path, little enough for memory and for progress.
+_CHUNK = 8192
+_SPLITS = {
+    TrainerFn.FITTING: ("train", "validation"),
+    TrainerFn.VALIDATING: ("validation",),
+    TrainerFn.TESTING: ("test",),
+    TrainerFn.PREDICTING: ("predict",),
+}
+_SPLIT_OF_STAGE = {"validate": "validation", "test": "test", "predict": "predict"}
+_SPLITS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+logger = logging.getLogger(__name__)
+
+
+class TaskDataModule(LightningDataModule):
+    """The base of all data modules. A subclass says which files there are, what to read and how to encode it.
+
+    The training loader yields one item per optimiser step: the list of this process's micro-batches, each a dict of
+    tensors. Evaluation has one loader per language, which yields one such dict a batch. Every dict holds
+
+    - `example_ids` (batch,) int64: the row's number in its split and language,
+    - `language` (batch,) int64: index into `languages`,
+    - `weights` (batch,) float32: 1 for an example, 0 for a filler,
+    - `normaliser` () float32, in training: the weight of the global batch over the number of processes. The loss of a
+      micro-batch is sum(loss of an example * weights) / normaliser; added up over micro-batches and averaged over
+      processes, its gradient is that of the global batch's mean,
+
+    and what the subclass adds. The trainer's `accumulate_grad_batches` stays 1.
+
+    Args:
+        tokenizer: Short name, folder or Hub id of the tokenizer.
+        max_length: Tokens after which an input is cut, special tokens included.
+        global_batch_size: Examples of one optimiser step, over all devices.
+        micro_batch_size: At most so many examples at once on a device; None for no limit.
+        eval_tokens_per_batch: Rows times longest row of an evaluation batch.
+        seed: With the epoch it fixes the order of the training data.
+        num_workers: Processes that prepare training batches; evaluation needs none.
+        cache_dir: Folder of the tokenised data; None for `$XDG_CACHE_HOME/ernie-m-recipes` or
+            `~/.cache/ernie-m-recipes`.
+        trust_remote_code: Whether to run tokenizer code that a folder or Hub repository carries.
+
+    Attributes:
+        languages: All languages, in the order of `batch["language"]`.
+        train_languages: The languages of the training data.
+        allow_changes: Set it to resume although the training data, their order or batch size changed.
+    """
+
+    languages: list[str]
+    train_languages: list[str]
+    allow_changes: bool = False
+
+    def __init__(
+        self,
+        tokenizer: str,
+        max_length: int,
+        global_batch_size: int,
+        micro_batch_size: int | None,
+        eval_tokens_per_batch: int,
+        seed: int,
+        num_workers: int,
+        cache_dir: str | None,
+        trust_remote_code: bool,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "max_length": max_length,
+            "global_batch_size": global_batch_size,
+            "micro_batch_size": micro_batch_size,
+            "eval_tokens_per_batch": eval_tokens_per_batch,
+        }
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise InputError(f"{name} is {size}; it must be at least 1.")
+        if num_workers < 0 or seed < 0:
+            raise InputError(f"num_workers is {num_workers} and seed is {seed}; neither may be negative.")
+        self.tokenizer_name = tokenizer
+        self.max_length = max_length
+        self.global_batch_size = global_batch_size
+        self.micro_batch_size = micro_batch_size
+        self.eval_tokens_per_batch = eval_tokens_per_batch
+        self.seed = seed
+        self.num_workers = num_workers
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+        self.trust_remote_code = trust_remote_code
+        self._rows: dict[tuple[str, str], ArrowRows] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._sampler: TrainBatchSampler | None = None
+        self._restored: dict[str, Any] = {}
+
+    # What a subclass says.
+
+    @abstractmethod
+    def split_languages(self, split: str) -> list[str]:
+        """The languages of a split ("train", "validation", "test" or "predict"), in the order of its loaders."""
+
+    @abstractmethod
+    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
+        """The files of one split and language, and what to call their source (a path, or a Hub id with revision)."""
+
+    @abstractmethod
+    def read(self, split: str, paths: list[Path]) -> pa.Table:
+        """Reads and checks what `encode` needs."""
+
+    @abstractmethod
+    def encode(self, table: pa.Table) -> pa.RecordBatch:
+        """Tokenises some rows of what `read` returned, into the columns of `schema`."""
+
+    @abstractmethod
+    def schema(self, split: str) -> pa.Schema:
+        """The columns of the cached rows."""
+
+    @abstractmethod
+    def settings(self, split: str) -> dict[str, Any]:
+        """What the cached rows depend on besides files, tokenizer and `max_length`; as JSON can hold it."""
+
+    @abstractmethod
+    def lengths(self, rows: RowSet) -> ArrayLike:
+        """The tokens of every row, shape (rows,)."""
+
+    @abstractmethod
+    def collator(self, split: str) -> Collate:
+        """What makes a batch."""
+
+    def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
+        """The sampler of the training data; a subclass may plan otherwise."""
+        return TrainBatchSampler(
+            self.lengths(rows), self.global_batch_size, self.micro_batch_size, self.seed, rank, world_size
+        )
+
+    # What the others use.
+
+    def eval_languages(self, stage: str) -> list[str]:
+        """The language of each evaluation loader, in order.
+
+        Args:
+            stage: "validate", "test" or "predict".
+        """
+        return self.split_languages(_SPLIT_OF_STAGE[stage])
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, loaded at first use.
+
+        Raises:
+            InputError: There is none under the name, or `max_length` is more than it allows.
+        """
+        name = resolve(self.tokenizer_name)
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                name, trust_remote_code=self.trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"tokenizer: nothing can be loaded from '{name}': {str(error).strip().splitlines()[0]} Give a folder"
+                " with the tokenizer's files, or a Hub id that can be reached."
+            ) from error
+        limit = tokenizer.model_max_length if tokenizer.model_max_length < _PLACEHOLDER else _LONGEST
+        if self.max_length > limit:
+            raise InputError(f"max_length is {self.max_length}; '{name}' allows at most {limit} tokens.")
+        return tokenizer
+
+    def fingerprints(self) -> dict[str, str]:
+        """Which data were used: of each "split/language" the number of rows, the files' SHA-256 and the source."""
+        return dict(self._fingerprints)
+
+    # Lightning's hooks.
+
+    def prepare_data(self) -> None:
+        """Downloads and tokenises what the stage needs, in one process of each machine."""
+        trainer = self.trainer
+        state = trainer.state.fn if trainer is not None else None
+        for split in _SPLITS[state] if state in _SPLITS else _SPLITS_OF_STAGE["fit"]:
+            self._load(split, download=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens what the stage needs.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+        """
+        for split in ("predict",) if stage == "predict" else _SPLITS_OF_STAGE[stage or "fit"]:
+            self._load(split, download=self._world()[1] == 1)
+
+    def train_dataloader(self) -> TrainLoader:
+        """One item per optimiser step: the list of this process's micro-batches."""
+        trainer = self.trainer
+        if trainer is not None and trainer.accumulate_grad_batches != 1:
+            raise InputError(
+                f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and set"
+                " data.micro_batch_size: a step's micro-batches come together here."
+            )
+        rows = self._row_set("train", self.train_languages)
+        self._sampler = self.train_sampler(rows, *self._world())
+        return TrainLoader(
+            rows, self._sampler, self.collator("train"), self._seek, self.num_workers, self._pin_memory()
+        )
+
+    def val_dataloader(self) -> list[PlannedLoader]:
+        """One loader per language of `eval_languages("validate")`."""
+        return self._eval_loaders("validation")
+
+    def test_dataloader(self) -> list[PlannedLoader]:
+        """One loader per language of `eval_languages("test")`."""
+        return self._eval_loaders("test")
+
+    def predict_dataloader(self) -> list[PlannedLoader]:
+        """One loader per language of `eval_languages("predict")`."""
+        return self._eval_loaders("predict")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training data by the optimiser steps that Lightning counted, and what data they are."""
+        if self._sampler is None or self.trainer is None:
+            return {}
+        epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(self._sampler))
+        return {**self._sampler.state_dict(), "epoch": epoch, "consumed": consumed, "data": self._train_digest()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the state to hold the data against when training continues.
+
+        Args:
+            state_dict: What `state_dict` returned, on any number of processes.
+        """
+        self._restored = dict(state_dict)
+
+    # The rest.
+
+    def _world(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _pin_memory(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _steps_per_epoch(self, sampler: TrainBatchSampler) -> int:
+        """The steps that Lightning runs in an epoch, `limit_train_batches` considered."""
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        steps = min(len(sampler), limit) if isinstance(limit, int) else int(len(sampler) * limit)
+        return max(1, steps)
+
+    def _seek(self, sampler: TrainBatchSampler) -> None:
+        """Sets the sampler to the optimiser steps that Lightning counted, which a checkpoint restores."""
+        if self.trainer is None:
+            return
+        self._check_restored(sampler)
+        epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(sampler))
+        # Overfitting on a few batches means the same ones in every epoch.
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        sampler.set_epoch(0 if overfit else epoch, consumed)
+
+    def _check_restored(self, sampler: TrainBatchSampler) -> None:
+        if not self._restored or self.allow_changes:
+            return
+        sampler.load_state_dict({k: v for k, v in self._restored.items() if k != "data"})
+        if self._restored["data"] != self._train_digest():
+            raise InputError(
+                "The training data are not those of the checkpoint:"
+                f" {', '.join(f'{k}: {v}' for k, v in self._fingerprints.items() if k.startswith('train/'))}."
+                " Resume with the data that the run began with."
+            )
+
+    def _train_digest(self) -> str:
+        keys = [self._rows["train", language].metadata for language in self.train_languages]
+        return hashlib.sha256(repr(keys).encode()).hexdigest()
+
+    def _row_set(self, split: str, languages: Sequence[str]) -> RowSet:
+        for language in languages:
+            if (split, language) not in self._rows:
+                raise RuntimeError(f"setup() has not loaded {split}/{language} yet")
+        return RowSet(
+            [self._rows[split, language] for language in languages],
+            [self.languages.index(language) for language in languages],
+        )
+
+    def _eval_loaders(self, split: str) -> list[PlannedLoader]:
+        loaders = []
+        for language in self.split_languages(split):
+            rows = self._row_set(split, [language])
+            sampler = EvalBatchSampler(self.lengths(rows), self.eval_tokens_per_batch, *self._world())
+            loaders.append(PlannedLoader(rows, sampler, self.collator(split), pin_memory=self._pin_memory()))
+        return loaders
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        return tokenizer_digest(self.tokenizer)
+
+    def _load(self, split: str, download: bool) -> None:
+        languages = self.split_languages(split)
+        if not languages:
+            raise InputError(f"There are no data for '{split}'; name some in the data module's arguments.")
+        # All files are looked for first, so that a mistake in the last language does not cost tokenising the others.
+        found = {}
+        for language in languages:
+            if (split, language) not in self._rows:
+                try:
+                    found[language] = self.files(split, language, download)
+                except InputError as error:
+                    raise InputError(f"{split} data of '{language}': {error}") from error
+        for language, (paths, source) in found.items():
+            self._load_language(split, language, paths, source)
+
+    def _load_language(self, split: str, language: str, paths: list[Path], source: str) -> None:
+        digests = [file_digest(path) for path in paths]
+        key = {
+            "files": [[digest, *path.suffixes] for digest, path in zip(digests, paths, strict=True)],
+            "tokenizer": self._tokenizer_digest,
+            "max_length": self.max_length,
+            "settings": self.settings(split),
+        }
+        rows = open_or_build(
+            self.cache_dir, key, self.schema(split), lambda: self._encoded(split, language, self.read(split, paths))
+        )
+        if len(rows) == 0:
+            raise InputError(f"{source}: the {split} split of '{language}' is empty.")
+        self._rows[split, language] = rows
+        digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"
+
+    def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
+        starts = range(0, table.num_rows, _CHUNK)
+        console = Console(stderr=True)
+        shown = track(
+            starts,
+            description=f"tokenising {split}/{language}",
+            console=console,
+            disable=len(starts) < 8 or not console.is_terminal,
+        )
+        for start in shown:
+            yield self.encode(table.slice(start, _CHUNK))
+        logger.info("tokenised %s/%s: %d rows", split, language, table.num_rows)

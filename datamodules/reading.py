@@ -1,0 +1,293 @@
+"""Reads the named columns of CSV, TSV, JSONL and Parquet files and names the file and line of whatever is wrong."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ernie_m.errors import InputError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The columns that were asked for, of one or several files one after the other.
+
+    Attributes:
+        table: The columns, in the order asked for.
+        files: Where they come from, with the number of rows of each.
+        lines: The line on which each row of a text file ends, one array a file; None for Parquet.
+    """
+
+    table: pa.Table
+    files: tuple[tuple[Path, int], ...]
+    lines: tuple[NDArray[np.int64] | None, ...]
+
+    def where(self, row: int) -> str:
+        """The file and line (Parquet: row, from 1) that row number `row` (from 0) comes from."""
+        for (path, count), lines in zip(self.files, self.lines, strict=True):
+            if row < count:
+                return f"{path}, row {row + 1}" if lines is None else f"{path}, line {lines[row]}"
+            row -= count
+        raise IndexError(row)
+
+
+def read_rows(paths: Sequence[Path], columns: Sequence[str], *, header: bool = True) -> Rows:
+    """Reads columns of files of one kind of row.
+
+    Args:
+        paths: `.csv` (comma, quoted where needed), `.tsv` (tab, never quoted) or `.jsonl` (an object a line), in UTF-8,
+            also with `.gz` after it; `.parquet`, or `.arrow` as `datasets` saves it. Empty lines are no rows.
+        columns: The columns to read, by name.
+        header: Whether the first line of a CSV or TSV file names the columns. Without it a file must have exactly as
+            many columns as are asked for.
+
+    Returns:
+        The rows of all files, in order.
+
+    Raises:
+        InputError: A file is missing, not what its name says, broken or not UTF-8, or lacks a column.
+    """
+    tables, counts, lines = [], [], []
+    for path in paths:
+        table, numbers = _read_file(path, columns, header)
+        tables.append(table)
+        counts.append((path, table.num_rows))
+        lines.append(numbers)
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InputError(f"The files {', '.join(map(str, paths))} have columns of different types: {error}") from error
+    return Rows(table, tuple(counts), tuple(lines))
+
+
+def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
+    """A column as text.
+
+    Args:
+        rows: The rows.
+        column: Its name.
+
+    Returns:
+        The column as Arrow strings, none of them null.
+
+    Raises:
+        InputError: The column holds something else than text, or a null, named with its place.
+    """
+    values = rows.table.column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        raise InputError(f"{rows.where(0)}: column '{column}' is null; every row needs a text there.")
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise InputError(
+            f"{rows.where(0)}: column '{column}' holds {values.type}, not text: {values[0].as_py()!r}."
+            " Name a column of text."
+        )
+    if values.null_count:
+        row = int(np.flatnonzero(values.is_null().to_numpy())[0])
+        raise InputError(f"{rows.where(row)}: column '{column}' is null; remove the row or give it a text.")
+    return values
+
+
+def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Table, NDArray[np.int64] | None]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if path.suffix in (".parquet", ".arrow"):
+        return _read_arrow(path, columns), None
+    if kind not in (".csv", ".tsv", ".jsonl"):
+        raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(SUFFIXES)} (or .gz after).")
+    with _located(path):
+        if kind == ".jsonl":
+            values, lines = _read_jsonl(path, columns)
+        else:
+            values, lines = _read_separated(path, columns, header, "," if kind == ".csv" else "\t")
+    try:
+        arrays = [pa.array(column) for column in values]
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        raise _mixed(path, columns, values, lines) from error
+    return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
+
+
+def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        _check_columns(f"{path}", columns, _schema(path).names)
+        if path.suffix == ".arrow":
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                table = stream.read_all()
+        else:
+            table = pq.read_table(path, columns=list(columns), partitioning=None)
+        table = table.select(list(columns)).replace_schema_metadata()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
+    return table
+
+
+def _schema(path: Path) -> pa.Schema:
+    if path.suffix == ".parquet":
+        return pq.read_schema(path)
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+        return stream.schema
+
+
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of its last line and the fields of every record."""
+    if separator == "\t":
+        with _open_text(path, newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.rstrip("\r\n")
+                if text:
+                    yield number, text.split("\t")
+        return
+    # A field may be as long as the text is; the default limit is 131,072 characters.
+    csv.field_size_limit(sys.maxsize)
+    with _open_text(path, newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for record in reader:
+                if record:
+                    yield reader.line_num, record
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from error
+
+
+def _read_separated(
+    path: Path, columns: Sequence[str], header: bool, separator: str
+) -> tuple[list[list[Any]], list[int]]:
+    records = _records(path, separator)
+    names = next(records, (0, []))[1] if header else list(columns)
+    _check_columns(f"{path}", columns, names)
+    places = [names.index(column) for column in columns]
+    values: list[list[Any]] = [[] for _ in columns]
+    lines: list[int] = []
+    for line, record in records:
+        if len(record) != len(names):
+            raise InputError(
+                f"{path}, line {line}: {len(record)} fields where {len(names)} are expected ({', '.join(names)})."
+            )
+        for column, place in zip(values, places, strict=True):
+            column.append(record[place])
+        lines.append(line)
+    return values, lines
+
+
+def _read_jsonl(path: Path, columns: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
+    values: list[list[Any]] = [[] for _ in columns]
+    lines: list[int] = []
+    with _open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
+            if not isinstance(record, dict):
+                raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
+            try:
+                for column, name in zip(values, columns, strict=True):
+                    column.append(record[name])
+            except KeyError:
+                _check_columns(f"{path}, line {number}", columns, record)
+            lines.append(number)
+    return values, lines
+
+
+def _check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -> None:
+    present = list(present)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise InputError(f"{place}: no column '{missing[0]}'; it has {', '.join(map(repr, present)) or 'none'}.")
+
+
+def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]) -> InputError:
+    """Says which value differs in type from those before it, or cannot be written as UTF-8."""
+    for name, column in zip(columns, values, strict=True):
+        kind: type | None = None
+        for value, line in zip(column, lines, strict=True):
+            if value is None:
+                continue
+            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                return InputError(f"{path}, line {line}: column '{name}' has half a surrogate pair, which is no text.")
+            if kind is not None and type(value) is not kind:
+                return InputError(
+                    f"{path}, line {line}: column '{name}' is {value!r} ({type(value).__name__}); the rows before have"
+                    f" {kind.__name__}."
+                )
+            kind = type(value)
+    return InputError(f"{path}: the columns {', '.join(columns)} hold values that are neither text nor numbers.")
+
+
+@contextmanager
+def _located(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a text file is read into an error that names the place."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        line, byte, bad = _first_undecodable(path)
+        raise InputError(
+            f"{path}, line {line}, byte {byte}: 0x{bad:02x} is not UTF-8 ({error.reason}). Convert the file to UTF-8."
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _first_undecodable(path: Path) -> tuple[int, int, int]:
+    """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
+    before = 0
+    with _open_binary(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return number, before + error.start, line[error.start]
+            before += len(line)
+    raise AssertionError(f"{path} changed while it was read")
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _open_text(path: Path, newline: str = "\n") -> IO[str]:
+    # utf-8-sig drops the byte order mark that spreadsheet programs write.
+    return io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline=newline)
+
+
+def class_names(path: Path, column: str) -> list[str] | None:
+    """The names of a Parquet or Arrow file's integer labels, where `datasets` wrote them into its schema.
+
+    Args:
+        path: The file.
+        column: Its column of labels.
+
+    Returns:
+        The names in the order of the integers, or None where there are none.
+    """
+    if path.suffix not in (".parquet", ".arrow"):
+        return None
+    metadata: Mapping[bytes, bytes] = _schema(path).metadata or {}
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names]
