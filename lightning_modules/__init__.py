@@ -1,0 +1,7 @@
+"""Tasks as Lightning modules, with their optimiser and scores."""
+
+from .base import TaskModule
+from .sentence_retrieval import SentenceRetrieval
+from .sequence_classification import SequenceClassification
+
+__all__ = ["SentenceRetrieval", "SequenceClassification", "TaskModule"]

@@ -1,0 +1,489 @@
+"""What every task shares: building the network, the optimiser, exact micro-batches, and gathering of predictions."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ernie_m.errors import InputError
+
+from . import networks
+from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, mean_results
+from .gathering import gather_examples
+from .optimization import FAMILIES, DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
+
+Batch = dict[str, Tensor]
+
+_PREFIX = {"validate": "val", "test": "test"}
+_NOT_LOGGED = (*COUNTS, "chance")
+_NEVER = torch.iinfo(torch.int64).max
+_RESTORED_CONFIG: ContextVar[PreTrainedConfig | None] = ContextVar("restored_config", default=None)
+
+
+class TaskModule(LightningModule):
+    """A network, its optimiser and its scores; subclasses add the loss and the predictions of one task.
+
+    The training loader yields one list of micro-batches per optimiser step: this process's share of one global batch.
+    All but the last are back-propagated inside `training_step` without synchronisation between processes, the last
+    one's loss goes to Lightning, so that gradient clipping, loss scaling and every counter work as documented.
+
+    After an evaluation every process holds
+
+    - `tables`: language to a `pyarrow.Table` with one row per example, `example_id` ascending;
+    - `results`: language to its scores (`accuracy`, `examples`, `chance`: what guessing gives), and `mean` over the
+      languages. Logged as `val/<language>/accuracy` and `val/accuracy`, `test/...` alike.
+
+    Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it, and the
+    backbone neither read nor needed. (Lightning tells a module of its checkpoint only after the network is built.)
+
+    Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM.
+        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
+            tokenizer alone is read.
+        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
+        learning_rate: Learning rate of the head, at the end of the warm-up.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
+        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
+            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
+        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
+        adam_betas: Decay rates of Adam's two moments.
+        adam_eps: Adam's epsilon.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
+        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        trust_remote_code: Run code that the backbone's folder carries.
+    """
+
+    network: PreTrainedModel
+    max_micro_batches: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        backbone: str,
+        from_scratch: dict[str, Any] | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 5e-5,
+        layer_decay: float = 0.8,
+        decay_variant: DecayVariant = "baidu",
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-6,
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        gradient_checkpointing: bool = False,
+        attn_implementation: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone = backbone
+        self.from_scratch = from_scratch
+        self.init_from = init_from
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.decay_variant: DecayVariant = decay_variant
+        self.weight_decay = weight_decay
+        self.adam_betas = adam_betas
+        self.adam_eps = adam_eps
+        self.warmup_ratio = warmup_ratio
+        self.schedule: Schedule = schedule
+        self.gradient_checkpointing = gradient_checkpointing
+        self.attn_implementation = attn_implementation
+        self.trust_remote_code = trust_remote_code
+        self.languages: list[str] = []
+        self.restore_from: str | None = None
+        self.tables: dict[str, pa.Table] = {}
+        self.results: Results = {}
+        self._random_parameters: list[str] = []
+        self._rows: list[Batch] = []
+        self._best_on_dev: dict[str, tuple[float, float, float]] = {}
+        self._validations = 0
+        self._first_bad_step: Tensor | None = None
+
+    # What a task defines
+
+    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+        """Return the task's network and the names of its parameters that are random.
+
+        Args:
+            restored: Configuration from the checkpoint whose weights are loaded next; None to load the backbone's.
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return a micro-batch's share of the global batch's loss: sum of loss x weight, over `normaliser`. ()."""
+        raise NotImplementedError
+
+    def predict_rows(self, batch: Batch) -> Batch:
+        """Return what one batch adds to the tables: tensors with one row per example. (batch, ...)."""
+        raise NotImplementedError
+
+    def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
+        """Make one language's table and its scores, none where there are no references.
+
+        Args:
+            rows: What `predict_rows` returned, each example once, sorted by example id.
+            missing: How many examples of the language got no prediction; they count as wrong.
+        """
+        raise NotImplementedError
+
+    def finish_network(self, network: PreTrainedModel) -> None:
+        """Prepare what follows from the built network; called before it is sharded or moved."""
+
+    # Building
+
+    def setup(self, stage: str) -> None:
+        """Read the languages of `batch["language"]` from the data module, where there is one."""
+        languages = getattr(getattr(self.trainer, "datamodule", None), "languages", None)
+        if languages is not None:
+            self.languages = list(languages)
+
+    def configure_model(self) -> None:
+        """Build the network, once; under `ModelParallelStrategy` sharded by layer with FSDP2."""
+        if "network" in self._modules:
+            return
+        restored = _RESTORED_CONFIG.get()
+        if restored is None and self.restore_from is not None:
+            restored = networks.checkpoint_config(self.restore_from)
+        with self._same_seed_everywhere():
+            network, self._random_parameters = self.build_network(restored)
+        if restored is None and self.init_from:
+            self.copy_initial_weights(network, self.init_from)
+        self.finish_network(network)
+        self.network = network
+        if self.gradient_checkpointing:
+            network.activation_checkpointing_enable()
+        # from_pretrained leaves the network in evaluation mode, and Lightning keeps the mode that it finds.
+        network.train()
+        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+            self._shard(network)
+
+    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
+        """Copy the weights of `init_from`.
+
+        Args:
+            network: The network to fill.
+            source: A `.ckpt` or an exported folder.
+
+        Returns:
+            The names of the parameters that the source lacks, and the configuration that lies with it.
+        """
+        state, config = networks.read_weights(source)
+        absent = networks.copy_weights(network, state, source)
+        self._random_parameters = [name for name in self._random_parameters if name in absent]
+        if absent:
+            rank_zero_warn(f"init_from {source!r} has no {', '.join(absent)}: kept as they were")
+        return absent, config
+
+    @contextmanager
+    def _same_seed_everywhere(self) -> Iterator[None]:
+        """Draw random weights from the first process's seed: FSDP2 takes each shard from its own process."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            yield
+            return
+        seed = self.trainer.strategy.broadcast(torch.initial_seed())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+    def _shard(self, network: PreTrainedModel) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = self.device_mesh
+        if mesh is None or mesh["tensor_parallel"].size() > 1:
+            raise InputError(
+                "ModelParallelStrategy is set to tensor parallelism, which these networks do not have; set "
+                "data_parallel_size to the number of devices and tensor_parallel_size to 1"
+            )
+        family = FAMILIES.get(network.config.model_type)
+        for path in family.blocks if family else ():
+            for block in networks.submodule(network, path).children():
+                fully_shard(block, mesh=mesh["data_parallel"])
+        fully_shard(network, mesh=mesh["data_parallel"])
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build AdamW over the layer-decay groups, and the schedule in steps."""
+        groups = parameter_groups(
+            self.network,
+            self.network.config.model_type,
+            self.network.config.num_hidden_layers,
+            learning_rate=self.learning_rate,
+            layer_decay=self.layer_decay,
+            weight_decay=self.weight_decay,
+            decay_variant=self.decay_variant,
+            others=[p for name, p in self.named_parameters() if not name.startswith(networks.NETWORK_PREFIX)],
+        )
+        optimizer = build_optimizer(groups, self.adam_betas, self.adam_eps)
+        total = self.trainer.estimated_stepping_batches
+        scheduler = build_scheduler(optimizer, self.schedule, self.warmup_ratio, total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
+        }
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Refuse Lightning's own accumulation: the data module's micro-batches already are exact."""
+        if self.trainer.accumulate_grad_batches != 1:
+            raise InputError(
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; leave it at 1 and set the "
+                "data's global_batch_size and micro_batch_size, which accumulate exactly"
+            )
+
+    def on_train_start(self) -> None:
+        """Start the watch for losses that are not finite."""
+        self._random_parameters = []
+        self._first_bad_step = torch.full((), _NEVER, device=self.device)
+
+    def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
+        """Run one global batch: back-propagate all micro-batches but the last, and return the last one's loss.
+
+        Args:
+            batch: This process's micro-batches.
+            batch_idx: Number of the global batch in the epoch.
+        """
+        self._check_micro_batches(batch)
+        # Here and not in Lightning's closure, which clears gradients between this method and the last backward pass.
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
+        total: Tensor | float = 0.0
+        for micro_batch in batch[:-1]:
+            with self._without_gradient_sync():
+                loss = self.loss(micro_batch)
+                total = total + loss.detach()
+                # The strategy's backward scales a float16 loss; autocast is for forward passes alone.
+                with torch.autocast(self.device.type, enabled=False):
+                    self.trainer.strategy.backward(loss, None)
+        loss = self.loss(batch[-1])
+        self._watch(total + loss.detach())
+        return loss
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Keep the gradients of the first micro-batches; `training_step` has cleared those of the step before."""
+
+    def _check_micro_batches(self, batch: list[Batch]) -> None:
+        limit = self.max_micro_batches
+        if limit is not None and len(batch) > limit:
+            raise InputError(
+                f"{type(self).__name__} needs the whole batch at once and got {len(batch)} micro-batches; set "
+                "micro_batch_size to the global batch size over the number of devices, or use a smaller global batch"
+            )
+        if len(batch) > 1 and getattr(self.trainer.strategy.model, "static_graph", False):
+            raise InputError(
+                "DDP's static_graph counts backward passes and does not admit several micro-batches in a step; set it "
+                "to false in trainer.strategy"
+            )
+
+    def _without_gradient_sync(self) -> AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            return self._sharded_without_sync()
+        if isinstance(strategy, ParallelStrategy):
+            return strategy.block_backward_sync()
+        return nullcontext()
+
+    @contextmanager
+    def _sharded_without_sync(self) -> Iterator[None]:
+        network: Any = self.network
+        network.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            network.set_requires_gradient_sync(True)
+
+    def _watch(self, loss: Tensor) -> None:
+        """Log the loss and remember the first step at which it is not finite, without waiting for the device."""
+        step = self.trainer.global_step
+        if self._first_bad_step is not None:
+            reached = self._first_bad_step.clamp(max=step)
+            self._first_bad_step = torch.where(torch.isfinite(loss), self._first_bad_step, reached)
+        is_parallel = self.trainer.world_size > 1
+        if not is_parallel or (step + 1) % self._log_interval == 0:
+            # A progress bar reads its values at every refresh, which on a GPU would wait for the step.
+            bar = self.device.type == "cpu"
+            self.log("train/loss", loss, on_step=True, prog_bar=bar, sync_dist=is_parallel, batch_size=1)
+
+    @property
+    def _log_interval(self) -> int:
+        interval: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return max(1, interval)
+
+    def on_train_batch_end(self, outputs: Any, batch: list[Batch], batch_idx: int) -> None:
+        """Stop within the log interval where a loss was not finite."""
+        if self.trainer.global_step % self._log_interval == 0:
+            self._raise_if_not_finite()
+
+    def on_train_epoch_end(self) -> None:
+        """Stop before the epoch's checkpoint where a loss was not finite."""
+        self._raise_if_not_finite()
+
+    def _raise_if_not_finite(self) -> None:
+        if self._first_bad_step is None:
+            return
+        step = int(self.trainer.strategy.reduce(self._first_bad_step.clone(), reduce_op="min"))
+        if step != _NEVER:
+            raise InputError(
+                f"the training loss is not finite at step {step}. Lower learning_rate or raise warmup_ratio; set "
+                "trainer.gradient_clip_val; with 16-mixed try bf16-mixed or 32-true; then look at that step's data"
+            )
+
+    def on_train_end(self) -> None:
+        """Check the last losses, and warn of a run that learnt nothing."""
+        self._raise_if_not_finite()
+        report = self.collapse_report()
+        if "mean" in self.results:
+            self.results["mean"]["collapsed"] = float(report is not None)
+        if report is not None:
+            rank_zero_warn(report)
+
+    def collapse_report(self) -> str | None:
+        """Say whether the run stayed at chance on the development data of its training languages.
+
+        Returns:
+            A message with what to try; None where the run learnt something or those data were not validated.
+        """
+        trained = getattr(getattr(self._trainer, "datamodule", None), "train_languages", None) or self._best_on_dev
+        best = {language: self._best_on_dev[language] for language in trained if language in self._best_on_dev}
+        return collapse_message(best, self._validations)
+
+    # Evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep one batch's predictions for the end of the evaluation."""
+        self._rows.append(self.predict_rows(batch))
+
+    test_step = validation_step
+    predict_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the rows of the evaluation before."""
+        self._rows = []
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the development data and remember each language's best."""
+        self._finish("validate")
+        if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
+            self._validations += 1
+            for language, result in self.results.items():
+                if language != "mean":
+                    correct = result["accuracy"] * result["examples"]
+                    best = max(correct, self._best_on_dev.get(language, (0.0,))[0])
+                    self._best_on_dev[language] = (best, result["examples"], result["chance"])
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test data."""
+        self._finish("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Make the tables of the predictions."""
+        self._finish("predict")
+
+    def _finish(self, stage: Stage) -> None:
+        """Gather the rows of all processes, make tables and scores, and log them."""
+        rows = gather_examples(self._rows)
+        self._rows = []
+        expected = expected_examples(self.trainer, stage)
+        self.tables, self.results = {}, {}
+        for index in torch.unique(rows["language"]).tolist():
+            language = self.languages[index] if index < len(self.languages) else str(index)
+            chosen = rows["language"] == index
+            own = {key: values[chosen] for key, values in rows.items()}
+            table, result = self.score(own, max(0, expected.get(language, 0) - len(own["language"])))
+            self.tables[language] = table
+            if result:
+                self.results[language] = result
+            if "missing" in result:
+                rank_zero_warn(f"{language}: {result['missing']:.0f} examples got no prediction and count as wrong")
+        if self.results:
+            self.results["mean"] = mean_results(self.results)
+        if stage != "predict":
+            self._log_results(_PREFIX[stage])
+
+    def _log_results(self, prefix: str) -> None:
+        for language, result in self.results.items():
+            start = prefix if language == "mean" else f"{prefix}/{language}"
+            values = {f"{start}/{name}": value for name, value in result.items() if name not in _NOT_LOGGED}
+            # Every process has the same values, so there is nothing to average, but Lightning asks for it.
+            self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep with the weights what builds their network again, so that loading needs no backbone."""
+        checkpoint[networks.CONFIG_KEY] = networks.config_to_json(self.network.config)
+        checkpoint["task"] = type(self).__name__
+        checkpoint["best_on_dev"] = {language: list(best) for language, best in self._best_on_dev.items()}
+        checkpoint["validations"] = self._validations
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this task.
+
+        Raises:
+            InputError: If it is of another.
+        """
+        task = checkpoint.get("task", type(self).__name__)
+        if task != type(self).__name__:
+            raise InputError(f"the checkpoint is of the task {task}, this run of {type(self).__name__}")
+        self._random_parameters = []
+        self._best_on_dev = {key: tuple(best) for key, best in checkpoint.get("best_on_dev", {}).items()}
+        self._validations = checkpoint.get("validations", 0)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool = True,
+        **arguments: Any,
+    ) -> Self:
+        """Load a checkpoint file; its backbone need not exist any more, since the file says how to build the network.
+
+        Args:
+            checkpoint_path: A `.ckpt` file.
+            map_location: As in `torch.load`.
+            hparams_file: YAML with arguments, for checkpoints that have none.
+            strict: Whether all names must match.
+            weights_only: Read nothing that could run code.
+            arguments: Arguments of the class that replace the saved ones.
+        """
+        token = _RESTORED_CONFIG.set(networks.checkpoint_config(checkpoint_path))
+        try:
+            module: Self = super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+            )
+        finally:
+            _RESTORED_CONFIG.reset(token)
+        return module
+
+    # Inputs
+
+    def network_inputs(self, batch: Mapping[str, Tensor], prefix: str = "") -> Batch:
+        """Return the network's arguments from a batch.
+
+        Args:
+            batch: The batch; `token_type_ids` go along where the data module gives them and the network has them.
+            prefix: "source_" or "target_" for pairs of sentences.
+        """
+        inputs = {key: batch[prefix + key] for key in ("input_ids", "attention_mask")}
+        types = batch.get(f"{prefix}token_type_ids")
+        if types is not None and getattr(self.network.config, "type_vocab_size", 0) > 1:
+            inputs["token_type_ids"] = types
+        return inputs

@@ -1,0 +1,89 @@
+"""What happens to scores after an evaluation: means over languages, completeness, and the verdict on a run."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+
+from . import scores
+
+Results = dict[str, dict[str, float]]
+Stage = Literal["validate", "test", "predict"]
+
+COUNTS = ("examples", "missing", "ties")
+"""Entries of a language's results that are numbers of examples: summed over languages, not logged."""
+
+
+def mean_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of every score over the languages, and the sum of every count.
+
+    Args:
+        results: Language to its scores and counts.
+    """
+    mean = {}
+    for name in dict.fromkeys(name for result in results.values() for name in result):
+        values = {language: result[name] for language, result in results.items() if name in result}
+        mean[name] = sum(values.values()) if name in COUNTS else scores.macro_mean(values)
+    return mean
+
+
+def expected_examples(trainer: Trainer, stage: Stage) -> dict[str, int]:
+    """Return how many examples each language's data have, where all of them were to be run.
+
+    Args:
+        trainer: A trainer whose data module names the language of each of its loaders (`eval_languages`).
+        stage: Which loaders.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    limits = {
+        "validate": trainer.limit_val_batches,
+        "test": trainer.limit_test_batches,
+        "predict": trainer.limit_predict_batches,
+    }
+    if limits[stage] != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
+        return {}
+    loaders = {
+        "validate": trainer.val_dataloaders,
+        "test": trainer.test_dataloaders,
+        "predict": trainer.predict_dataloaders,
+    }[stage]
+    listed = loaders if isinstance(loaders, list) else [loaders]
+    datasets: list[Any] = [getattr(loader, "dataset", None) for loader in listed]
+    languages: list[str] = data.eval_languages(stage)
+    return {
+        language: len(dataset)
+        for language, dataset in zip(languages, datasets, strict=True)
+        if hasattr(dataset, "__len__")
+    }
+
+
+def collapse_message(best: Mapping[str, tuple[float, float, float]], validations: int) -> str | None:
+    """Say so where a run never got better than guessing.
+
+    Better than guessing means: at some validation, in some language, there were so many right answers that always
+    giving the most frequent label had less than one chance in a thousand to reach them, over all comparisons made.
+
+    Args:
+        best: Language to its highest number of right answers, the number of examples and the most frequent label's
+            share.
+        validations: How often each language was validated.
+
+    Returns:
+        What was found and what to try; None where the run learnt something or nothing was validated.
+    """
+    significance = 1e-3 / max(1, len(best) * validations)
+    guessing = [
+        scores.is_at_chance(round(correct), round(total), chance, significance)
+        for correct, total, chance in best.values()
+    ]
+    if not guessing or not all(guessing):
+        return None
+    found = ", ".join(
+        f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
+        for language, (correct, total, chance) in best.items()
+    )
+    return (
+        f"this run collapsed: on the development data of its training languages it stayed at chance: {found}. Try "
+        "another seed, a lower learning_rate, a longer warm-up (warmup_ratio) or a larger global_batch_size; large "
+        "models collapse more often than base ones"
+    )

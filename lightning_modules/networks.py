@@ -1,0 +1,339 @@
+"""Where a task's network comes from: a published or local checkpoint, random weights, or another run's weights."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from ernie_m import ErnieMConfig, resolve
+from ernie_m.errors import InputError
+
+from .optimization import FAMILIES
+
+NETWORK_PREFIX = "network."
+"""What the network's parameters are prefixed with in a Lightning checkpoint."""
+
+CONFIG_KEY = "network_config"
+"""The key of a Lightning checkpoint under which the network's configuration stands, as JSON."""
+
+
+@contextmanager
+def _named(what: str, name: str) -> Iterator[None]:
+    """Turn transformers' errors about a folder or Hub id into one that says what to do."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"cannot read the {what} of {name!r}: {str(error).strip()}\nGive the path of an existing folder, or the id "
+            "of a repository that the Hugging Face Hub can be reached for; a downloaded folder needs no network"
+        ) from error
+
+
+def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
+    """Read the configuration of a backbone.
+
+    Args:
+        backbone: Short name, folder or Hub id.
+        trust_remote_code: Whether to run code that the folder carries.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with _named("configuration", backbone):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code)
+    return config
+
+
+def scratch_config(backbone: str, fields: Mapping[str, Any], trust_remote_code: bool) -> ErnieMConfig:
+    """Return the configuration of an ERNIE-M with random weights for a tokenizer.
+
+    Args:
+        backbone: Short name, folder or Hub id of which the tokenizer alone is read.
+        fields: Fields of `ErnieMConfig`; `vocab_size` follows from the tokenizer.
+        trust_remote_code: Whether to run code that the folder carries.
+
+    Raises:
+        InputError: If the tokenizer cannot be read or a field is unknown.
+    """
+    known = vars(ErnieMConfig())
+    for key in fields:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"from_scratch has the unknown field {key!r}{hint}")
+    with _named("tokenizer", backbone):
+        size = len(AutoTokenizer.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code))
+    if fields.get("vocab_size", size) < size:
+        raise InputError(
+            f"from_scratch.vocab_size is {fields['vocab_size']}, but the tokenizer of {backbone!r} has {size} entries; "
+            "leave the field out"
+        )
+    with _named("from_scratch fields", backbone):
+        return ErnieMConfig(**{"vocab_size": size, **fields})
+
+
+def load_network(
+    auto_class: Any,
+    backbone: str,
+    config: PreTrainedConfig,
+    attn_implementation: str,
+    trust_remote_code: bool,
+    new_head: bool = False,
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a backbone's weights, in float32, into the network of a task.
+
+    Args:
+        auto_class: One of transformers' AutoModel classes.
+        backbone: Short name, folder or Hub id.
+        config: The configuration, its labels set.
+        attn_implementation: Name of the attention, or "auto" for transformers' choice.
+        trust_remote_code: Whether to run code that the folder carries.
+        new_head: Whether the layer with one row per label is made anew even where the backbone has one.
+
+    Returns:
+        The network, and the names of the parameters that the backbone lacks: those are random.
+
+    Raises:
+        InputError: If the weights cannot be read, do not fit, or lack a part of the encoder.
+    """
+    with _named("weights", backbone):
+        network, info = auto_class.from_pretrained(
+            resolve(backbone),
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=new_head,
+            **_attention(attn_implementation),
+        )
+    absent = sorted(info["missing_keys"])
+    if new_head:
+        absent = sorted({*absent, *_renew_label_layer(network, info["mismatched_keys"], backbone)})
+    prefix = f"{network.base_model_prefix}."
+    bare = not hasattr(network, network.base_model_prefix)
+    encoder = [name for name in absent if (bare or name.startswith(prefix)) and "pooler" not in name]
+    if encoder:
+        raise InputError(
+            f"the weights of {backbone!r} lack {len(encoder)} tensors of the encoder, the first {encoder[:3]}; is it a "
+            f"checkpoint of type {config.model_type!r}?"
+        )
+    return network, absent
+
+
+def label_layer_path(config: PreTrainedConfig) -> str:
+    """Return the dotted path of a sequence classifier's linear layer with one row per label."""
+    family = FAMILIES.get(config.model_type)
+    return family.label_layer if family else "classifier"
+
+
+def _renew_label_layer(network: PreTrainedModel, mismatched: Any, backbone: str) -> list[str]:
+    path = label_layer_path(network.config)
+    others = [entry for entry in mismatched if not str(entry[0]).startswith(path)]
+    if others:
+        raise InputError(f"tensors of {backbone!r} have another shape than its config.json says: {others[:3]}")
+    layer = network.get_submodule(path)
+    std = float(getattr(network.config, "initializer_range", getattr(network.config, "init_std", 0.02)))
+    with torch.no_grad():
+        layer.get_parameter("weight").normal_(0.0, std)
+        layer.get_parameter("bias").zero_()
+    return [f"{path}.weight", f"{path}.bias"]
+
+
+def new_network(auto_class: Any, config: PreTrainedConfig, attn_implementation: str) -> PreTrainedModel:
+    """Return a network with random weights.
+
+    Args:
+        auto_class: One of transformers' AutoModel classes.
+        config: The configuration, its labels set.
+        attn_implementation: Name of the attention, or "auto" for transformers' choice.
+    """
+    with _named("attention", attn_implementation):
+        network: PreTrainedModel = auto_class.from_config(
+            config, dtype=torch.float32, **_attention(attn_implementation)
+        )
+    return network
+
+
+def _attention(name: str) -> dict[str, str]:
+    return {} if name == "auto" else {"attn_implementation": name}
+
+
+def config_to_json(config: PreTrainedConfig) -> str:
+    """Return a configuration as JSON that `config_from_json` reads."""
+    return config.to_json_string(use_diff=False)
+
+
+def config_from_json(text: str) -> PreTrainedConfig:
+    """Return the configuration that `config_to_json` wrote."""
+    fields = json.loads(text)
+    config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+    return config
+
+
+def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
+    """Return the network's configuration from a Lightning checkpoint; None where another program wrote it.
+
+    Args:
+        path: A `.ckpt` file, or the folder of a sharded checkpoint.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    path = Path(path)
+    checkpoint = _read_checkpoint(path / "meta.pt" if path.is_dir() else path)
+    text = checkpoint.get(CONFIG_KEY)
+    return None if text is None else config_from_json(text)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no checkpoint {path}") from error
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError for a broken file
+        raise InputError(
+            f"{path} is not a checkpoint that can be read without running code from it: {str(error).strip()[:300]}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a Lightning checkpoint")
+    return checkpoint
+
+
+def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:
+    """Read weights alone, without optimiser or counters, and the configuration that lies with them.
+
+    Args:
+        source: A Lightning `.ckpt`, or a folder that `save_pretrained` wrote (safetensors).
+
+    Raises:
+        InputError: If the source cannot be read.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _folder_weights(path)
+    checkpoint = _read_checkpoint(path)
+    state = {
+        name.removeprefix(NETWORK_PREFIX): tensor
+        for name, tensor in checkpoint.get("state_dict", {}).items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+    if not state:
+        raise InputError(f"{path} holds no weights named {NETWORK_PREFIX}*; give a checkpoint of this project")
+    text = checkpoint.get(CONFIG_KEY)
+    return state, None if text is None else config_from_json(text)
+
+
+def _folder_weights(folder: Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:
+    if (folder / "meta.pt").exists():
+        raise InputError(
+            f"{folder} is a sharded checkpoint; make one file of it with "
+            f"`python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}` and give that"
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no *.safetensors; give an exported folder or a .ckpt file")
+    state = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                state.update({name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise InputError(f"{file} cannot be read: {error}; copy or download it again") from error
+    has_config = (folder / "config.json").exists()
+    return state, read_config(str(folder), trust_remote_code=False) if has_config else None
+
+
+def copy_weights(network: PreTrainedModel, state: Mapping[str, Tensor], source: str) -> list[str]:
+    """Copy weights into a network: the encoder completely, and of the head what is there.
+
+    Args:
+        network: The network to fill.
+        state: Parameter names of this network, or of its encoder alone, to tensors.
+        source: Where the weights come from, for messages.
+
+    Returns:
+        The names of the head's parameters that the weights lack: those keep their values.
+
+    Raises:
+        InputError: If a tensor has another shape or the encoder is not complete.
+    """
+    prefix = f"{network.base_model_prefix}."
+    own = network.state_dict()
+    bare = not hasattr(network, network.base_model_prefix)
+    given = dict(state)
+    if bare:
+        given = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    elif not any(name.startswith(prefix) for name in state):
+        given = {prefix + name: tensor for name, tensor in state.items()}
+    shapes = [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own.keys() & given.keys()
+        if given[name].shape != own[name].shape
+    ]
+    absent = sorted(own.keys() - given.keys())
+    encoder = [name for name in absent if (bare or name.startswith(prefix)) and "pooler" not in name]
+    if shapes or encoder:
+        problems = sorted(shapes) + [f"{name} is missing" for name in encoder]
+        raise InputError(
+            f"the weights of {source!r} do not fit the network:\n  " + "\n  ".join(problems[:10]) + "\n"
+            f"{len(problems)} such tensors; give weights of the same size of network and the same labels"
+        )
+    network.load_state_dict({name: given[name] for name in own.keys() & given.keys()}, strict=False)
+    return absent
+
+
+def labels_of(config: PreTrainedConfig) -> list[str]:
+    """Return a configuration's label names in the order of the classifier's rows."""
+    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    return [names[index] for index in range(len(names))]
+
+
+def match_labels(theirs: Sequence[str], ours: Sequence[str], source: str) -> list[int]:
+    """Find for each of our labels the row of a fine-tuned classifier, by name and whatever the case.
+
+    Args:
+        theirs: Label names in the order of the classifier's rows.
+        ours: Label names of the data.
+        source: Where the classifier comes from, for the message.
+
+    Returns:
+        Row of the classifier for each of `ours`.
+
+    Raises:
+        InputError: If the two are not the same names.
+    """
+    rows = {name.casefold(): row for row, name in enumerate(theirs)}
+    wanted = [name.casefold() for name in ours]
+    if len(rows) != len(theirs) or sorted(rows) != sorted(wanted):
+        raise InputError(
+            f"the labels of {source!r} are {list(theirs)}, those of the data {list(ours)}; they must be the same names "
+            "in any order. Correct id2label in its config.json, or set new_head to true to train a new classifier"
+        )
+    return [rows[name] for name in wanted]
+
+
+def set_labels(config: PreTrainedConfig, names: Sequence[str]) -> None:
+    """Write label names into a configuration, in the order of the classifier's rows.
+
+    Args:
+        config: Changed in place.
+        names: Label names.
+    """
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+
+
+def submodule(network: nn.Module, path: str) -> nn.Module:
+    """Return the module at a dotted path below the encoder of a network, or below the network itself."""
+    base = getattr(network, getattr(network, "base_model_prefix", ""), network)
+    return base.get_submodule(path)

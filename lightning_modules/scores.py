@@ -1,0 +1,198 @@
+"""Scores as pure functions of predictions and references, both keyed by example id: no trainer, no device.
+
+Each example counts exactly once, however many processes predicted it; a reference without a prediction is wrong.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ernie_m.errors import InputError
+
+
+def missing_ids(predictions: Mapping[int, object], references: Mapping[int, object]) -> list[int]:
+    """Return, sorted, the example ids that have a reference and no prediction.
+
+    Args:
+        predictions: Example id to prediction.
+        references: Example id to reference.
+    """
+    return sorted(references.keys() - predictions.keys())
+
+
+def accuracy(predictions: Mapping[int, Hashable], references: Mapping[int, Hashable]) -> float:
+    """Return the share of references whose prediction equals them; a missing prediction is wrong.
+
+    Args:
+        predictions: Example id to predicted label.
+        references: Example id to label.
+
+    Raises:
+        InputError: If there are no references, or predictions for ids that have none.
+    """
+    if not references:
+        raise InputError("there are no references to score against: the data have no labels or no examples")
+    if unknown := sorted(predictions.keys() - references.keys()):
+        raise InputError(
+            f"{len(unknown)} predictions have example ids without a reference, the first {unknown[:5]}; "
+            "score them against the data they were made for"
+        )
+    absent = object()
+    return sum(predictions.get(key, absent) == label for key, label in references.items()) / len(references)
+
+
+def macro_mean(scores: Mapping[str, float]) -> float:
+    """Return the mean over languages, each counting the same whatever its number of examples.
+
+    Args:
+        scores: Language to score.
+
+    Raises:
+        InputError: If there are no scores.
+    """
+    if not scores:
+        raise InputError("there is no language to take the mean over")
+    return math.fsum(scores.values()) / len(scores)
+
+
+def majority_share(references: Mapping[int, Hashable]) -> float:
+    """Return the accuracy of always answering the most frequent label.
+
+    Args:
+        references: Example id to label.
+
+    Raises:
+        InputError: If there are no references.
+    """
+    if not references:
+        raise InputError("there are no references to take the most frequent label of")
+    return Counter(references.values()).most_common(1)[0][1] / len(references)
+
+
+def binomial_tail(successes: int, trials: int, probability: float) -> float:
+    """Return the probability of at least so many successes, summed exactly.
+
+    Args:
+        successes: Lower bound of the number of successes.
+        trials: Independent trials.
+        probability: Probability of one success.
+    """
+    if successes <= 0 or probability >= 1:
+        return 1.0 if successes <= trials else 0.0
+    if successes > trials or probability <= 0:
+        return 0.0
+    log_p, log_q = math.log(probability), math.log1p(-probability)
+    logs = (
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * log_p + (trials - k) * log_q
+        for k in range(successes, trials + 1)
+    )
+    return min(1.0, math.fsum(math.exp(value) for value in logs))
+
+
+def is_at_chance(correct: int, total: int, chance: float, significance: float = 1e-3) -> bool:
+    """Tell whether a number of right answers is no better than guessing.
+
+    Args:
+        correct: Right answers.
+        total: Questions.
+        chance: Share of right answers that guessing gives: the most frequent label's share.
+        significance: Probability below which guessing is ruled out.
+    """
+    return binomial_tail(correct, total, chance) > significance
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest candidate of every query.
+
+    Attributes:
+        index: Row of the nearest candidate; of equally near ones the first. (queries,) int64.
+        similarity: Its cosine similarity. (queries,) float32.
+        tied: Whether another candidate is equally near. (queries,) bool.
+    """
+
+    index: Tensor
+    similarity: Tensor
+    tied: Tensor
+
+
+def nearest_neighbours(queries: Tensor, candidates: Tensor, block_size: int = 4096) -> Neighbours:
+    """Search exactly for the candidate with the highest cosine similarity, block by block.
+
+    Equal candidates are one candidate: a matrix product can round the same row differently at different places, which
+    would make the choice between duplicates depend on the block size.
+
+    Args:
+        queries: Vectors to search for. (queries, width)
+        candidates: Vectors to search in. (candidates, width)
+        block_size: Rows of either side in one matrix product; bounds the extra memory.
+
+    Raises:
+        InputError: If there are no candidates, the widths differ or a vector is not finite.
+    """
+    if not len(candidates) or queries.shape[1:] != candidates.shape[1:]:
+        raise InputError(
+            f"cannot search {tuple(queries.shape)} queries in {tuple(candidates.shape)} candidates: there must be at "
+            "least one, of the same width"
+        )
+    for name, vectors in (("query", queries), ("candidate", candidates)):
+        if not bool(torch.isfinite(vectors).all()):
+            row = int((~torch.isfinite(vectors)).any(dim=1).nonzero()[0])
+            raise InputError(f"{name} vector {row} is not finite; lower precision or a diverged training can cause it")
+    candidates = normalize(candidates.float())
+    first, size = _duplicates(candidates, block_size)
+    index = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
+    similarity = torch.full((len(queries),), -math.inf, device=queries.device)
+    tied = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+    for start in range(0, len(queries), block_size):
+        rows = slice(start, start + block_size)
+        block = normalize(queries[rows].float())
+        best, best_index, best_tied = similarity[rows], index[rows], tied[rows]
+        for offset in range(0, len(candidates), block_size):
+            products = block @ candidates[offset : offset + block_size].T
+            top, where = products.max(dim=1)
+            inside = first[where + offset]
+            several = (products == top[:, None]).sum(dim=1) > 1
+            equal = (top == best) & (inside != best_index)
+            better = top > best
+            best_tied.copy_(torch.where(better, several | (size[inside] > 1), best_tied | equal))
+            best_index.copy_(torch.where(better, inside, torch.where(equal, inside.minimum(best_index), best_index)))
+            best.copy_(torch.maximum(top, best))
+    return Neighbours(index, similarity, tied)
+
+
+def _duplicates(vectors: Tensor, block_size: int) -> tuple[Tensor, Tensor]:
+    """Return, per row, the first row equal to it and how many rows are equal to it. Both (rows,) int64."""
+    generator = torch.Generator().manual_seed(0)
+    bounds = torch.iinfo(torch.int64)
+    factors = torch.randint(bounds.min, bounds.max, (vectors.shape[1],), generator=generator).to(vectors.device)
+    # Adding zero turns -0.0 into 0.0, which compares equal and must hash equal. Sums wrap around.
+    digests = torch.cat(
+        [((block + 0.0).view(torch.int32).long() * factors).sum(dim=1) for block in torch.split(vectors, block_size)]
+    )
+    _, group, counts = torch.unique(digests, return_inverse=True, return_counts=True)
+    rows = torch.arange(len(vectors), device=vectors.device)
+    first_of_group = torch.full_like(counts, len(vectors)).scatter_reduce(0, group, rows, "amin")
+    return first_of_group[group], counts[group]
+
+
+def retrieve(ids: Tensor, queries: Tensor, candidates: Tensor) -> tuple[dict[int, int], Neighbours]:
+    """Search the partner of every sentence; row i of both sides belongs to example `ids[i]`.
+
+    Args:
+        ids: Example ids, ascending, so that the first of equally near candidates has the lowest. (examples,) int64
+        queries: (examples, width)
+        candidates: (examples, width)
+
+    Returns:
+        Example id to the example id of the nearest candidate, for `accuracy` with every id's own as reference; and the
+        search's result, whose `tied` counts the answers that another candidate could have given.
+    """
+    found = nearest_neighbours(queries, candidates)
+    nearest = ids[found.index.cpu()].tolist()
+    return dict(zip(ids.tolist(), nearest, strict=True)), found

@@ -1,0 +1,241 @@
+"""Finding the translation of a sentence among others by the cosine of sentence vectors: Tatoeba's task."""
+
+import math
+import re
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, pad
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from ernie_m.errors import InputError
+
+from . import networks, scores
+from .base import Batch, TaskModule
+from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
+from .optimization import FAMILIES, DecayVariant, Schedule
+
+Pooling = Literal["mean", "cls"]
+
+# Odd, and far from the small differences between token ids: 2^64 over the golden ratio, as a signed number.
+_HASH_FACTOR = -7046029254386353131
+
+
+class SentenceRetrieval(TaskModule):
+    """Embeds sentences so that a translation is the nearest of all candidates, scored by accuracy@1.
+
+    A batch has `source_input_ids`, `source_attention_mask`, `target_input_ids`, `target_attention_mask`
+    (batch, length) int64, row i of both a pair; `example_ids` and `language` (batch,) int64; `weights` (batch,)
+    float32, 0 for a filler; in training `normaliser` (), the pairs of the global batch over the number of processes.
+
+    Trained with the symmetric softmax over the global batch (InfoNCE): each sentence against all sentences of the other
+    side, of all processes, but those that are duplicates of its own pair's. It needs the whole batch at once and
+    refuses more than one micro-batch.
+
+    Scores of a language: `source_to_target` (the source sentences search the target sentences), `target_to_source`,
+    and their mean `accuracy`. Where the source is English and the target another language, `source_to_target` is what
+    XTREME's code computes for Tatoeba. `tables` have the columns `example_id`, and for either direction
+    `prediction_<direction>` (the example id of the nearest) and `similarity_<direction>` (its cosine).
+
+    Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT.
+        pooling: "mean" of all tokens that are not padding, or the vector of the first ("cls").
+        layer: Encoder layers below the vectors: 0 for the embeddings, all where null. XTREME's "layer 7" is 8 here.
+        temperature: Divides the cosine similarities in the loss.
+        learn_temperature: Train the temperature too, from that value on.
+        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
+            tokenizer alone is read.
+        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
+        learning_rate: Learning rate at the top, at the end of the warm-up.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
+        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
+            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
+        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
+        adam_betas: Decay rates of Adam's two moments.
+        adam_eps: Adam's epsilon.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
+        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        trust_remote_code: Run code that the backbone's folder carries.
+    """
+
+    max_micro_batches: ClassVar[int | None] = 1
+
+    def __init__(
+        self,
+        backbone: str,
+        pooling: Pooling = "mean",
+        layer: int | None = None,
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        from_scratch: dict[str, Any] | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 5e-5,
+        layer_decay: float = 0.8,
+        decay_variant: DecayVariant = "baidu",
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-6,
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        gradient_checkpointing: bool = False,
+        attn_implementation: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            from_scratch=from_scratch,
+            init_from=init_from,
+            learning_rate=learning_rate,
+            layer_decay=layer_decay,
+            decay_variant=decay_variant,
+            weight_decay=weight_decay,
+            adam_betas=adam_betas,
+            adam_eps=adam_eps,
+            warmup_ratio=warmup_ratio,
+            schedule=schedule,
+            gradient_checkpointing=gradient_checkpointing,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+        if temperature <= 0:
+            raise InputError(f"temperature is {temperature}; it must be above 0")
+        self.pooling: Pooling = pooling
+        self.layer = layer
+        self.temperature = temperature
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
+
+    # Building
+
+    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+        """Return the encoder and the names of its parameters that are random."""
+        if restored is not None:
+            return networks.new_network(AutoModel, restored, self.attn_implementation), []
+        if self.from_scratch is not None:
+            scratch = networks.scratch_config(self.backbone, self.from_scratch, self.trust_remote_code)
+            network = networks.new_network(AutoModel, scratch, self.attn_implementation)
+            return network, [name for name, _ in network.named_parameters()]
+        config = networks.read_config(self.backbone, self.trust_remote_code)
+        return networks.load_network(AutoModel, self.backbone, config, self.attn_implementation, self.trust_remote_code)
+
+    def finish_network(self, network: PreTrainedModel) -> None:
+        """Check layer and languages, and freeze what the vectors do not depend on: DDP would wait for its gradients."""
+        config = network.config
+        if config.model_type == "xlm" and config.use_lang_emb and config.n_langs > 1:
+            raise InputError(
+                f"{self.backbone!r} wants the language of each sentence, which pairs of sentences do not say; use a "
+                "backbone without language embeddings"
+            )
+        if self.layer is not None and not 0 <= self.layer <= config.num_hidden_layers:
+            raise InputError(f"layer is {self.layer}; {self.backbone!r} has the layers 0 to {config.num_hidden_layers}")
+        if (
+            self.log_temperature is not None
+            and self._trainer is not None
+            and isinstance(self.trainer.strategy, ModelParallelStrategy)
+        ):
+            raise InputError("learn_temperature does not go with ModelParallelStrategy; set it to false, or use ddp")
+        family = FAMILIES.get(config.model_type)
+        for name, parameter in network.named_parameters():
+            match = re.search(family.layer, name) if family and self.layer is not None else None
+            is_above = match is not None and self.layer is not None and int(match.group(1)) >= self.layer
+            if is_above or "pooler." in name:
+                parameter.requires_grad_(False)
+
+    # Training and evaluation
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return unit vectors of sentences in float32. (batch, width).
+
+        Args:
+            input_ids: (batch, length) int64
+            attention_mask: 1 for a token, 0 for padding. (batch, length) int64
+        """
+        outputs = self.network(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=self.layer is not None
+        )
+        hidden = outputs.last_hidden_state if self.layer is None else outputs.hidden_states[self.layer]
+        if self.pooling == "cls":
+            return normalize(hidden[:, 0].float())
+        mask = attention_mask[:, :, None].float()
+        return normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0))
+
+    def embed_pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the unit vectors of the sources and of the targets, from one pass through the network.
+
+        Args:
+            batch: A batch as the class describes it.
+        """
+        source, target = batch["source_input_ids"], batch["target_input_ids"]
+        length = max(source.shape[1], target.shape[1])
+        filling = self.network.config.pad_token_id or 0
+        ids = [pad(part, (0, length - part.shape[1]), value=filling) for part in (source, target)]
+        masks = [
+            pad(part, (0, length - part.shape[1]))
+            for part in (batch["source_attention_mask"], batch["target_attention_mask"])
+        ]
+        vectors = self.embed(torch.cat(ids), torch.cat(masks))
+        return vectors[: len(source)], vectors[len(source) :]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return this process's share of the symmetric softmax loss over the global batch. ()."""
+        source, target = self.embed_pairs(batch)
+        counts = row_counts(source.detach())
+        start = sum(counts[: dist.get_rank()]) if is_distributed() else 0
+        own = torch.arange(start, start + len(source), device=source.device)
+        allowed = self._candidates(batch, counts, own)
+        scale = 1.0 / self.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
+        losses: Tensor | float = 0.0
+        for queries, candidates in ((source, target), (target, source)):
+            logits = queries @ gather_rows_with_gradient(candidates, counts).T * scale
+            losses = losses + cross_entropy(logits.masked_fill(~allowed, -math.inf), own, reduction="none") / 2
+        return (losses * batch["weights"]).sum() / batch["normaliser"]
+
+    def _candidates(self, batch: Batch, counts: list[int], own: Tensor) -> Tensor:
+        """Return which pairs of the global batch each own pair is told apart from, and itself. (batch, global) bool.
+
+        Fillers are no candidates; nor is a pair with the same source or the same target sentence: its other half is a
+        right answer, or as good as one.
+        """
+        weights = gather_rows(batch["weights"], counts)
+        allowed = (weights > 0).expand(len(own), -1).clone()
+        for side in ("source", "target"):
+            digest = _digest(batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"])
+            allowed &= digest[:, None] != gather_rows(digest, counts)[None, :]
+        allowed[torch.arange(len(own), device=own.device), own] = True
+        return allowed
+
+    def predict_rows(self, batch: Batch) -> Batch:
+        """Return the vectors of one batch."""
+        source, target = self.embed_pairs(batch)
+        kept = {key: batch[key] for key in ("language", "example_ids", "weights")}
+        return kept | {"source": source, "target": target}
+
+    def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
+        """Make one language's table and its accuracy@1 in both directions."""
+        ids = rows["example_ids"]
+        references = {key: key for key in ids.tolist()} | {-1 - number: -1 for number in range(missing)}
+        columns = {"example_id": pa.array(ids.tolist(), pa.int64())}
+        result = {"examples": float(len(references)), "chance": 1.0 / len(references), "ties": 0.0}
+        if missing:
+            result["missing"] = float(missing)
+        directions = {"source_to_target": ("source", "target"), "target_to_source": ("target", "source")}
+        for direction, (queries, candidates) in directions.items():
+            nearest, found = scores.retrieve(ids, rows[queries], rows[candidates])
+            columns[f"prediction_{direction}"] = pa.array(list(nearest.values()), pa.int64())
+            columns[f"similarity_{direction}"] = pa.array(found.similarity.numpy(), pa.float32())
+            result[direction] = scores.accuracy(nearest, references)
+            result["ties"] += float(found.tied.sum())
+        accuracy = (result["source_to_target"] + result["target_to_source"]) / 2
+        return pa.table(columns), {"accuracy": accuracy, **result}
+
+
+def _digest(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return one number per sentence, equal for equal sentences whatever their padding. (batch,) int64."""
+    positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+    factors = (positions * _HASH_FACTOR) ^ (positions << 17)
+    return ((input_ids + 1) * attention_mask * factors).sum(dim=1)

@@ -1,0 +1,226 @@
+"""One label for a sentence or a pair of sentences: XNLI, PAWS-X, and one's own data."""
+
+from typing import Any
+
+import pyarrow as pa
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from ernie_m.errors import InputError
+
+from . import networks, scores
+from .base import Batch, TaskModule
+from .optimization import DecayVariant, Schedule
+
+
+class SequenceClassification(TaskModule):
+    """Classifies sentences or pairs of sentences, scored by accuracy per language.
+
+    A batch has `input_ids` and `attention_mask` (batch, length) int64; `labels` (batch,) int64, indices into
+    `label_names`, -100 for none; `example_ids` and `language` (batch,) int64; `weights` (batch,) float32, 0 for a
+    filler; in training `normaliser` (), the examples of the global batch over the number of processes.
+
+    `tables` have the columns `example_id` (int64), `label` and `prediction` (names; `label` null for none) and
+    `probability_<label>` (float32) for every label.
+
+    Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM. A
+            fine-tuned classifier keeps its head, its labels matched by name.
+        label_names: The labels in the order of the data's indices; the command takes them from the data.
+        new_head: Train a new classifier although the backbone has one.
+        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
+            tokenizer alone is read.
+        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
+        learning_rate: Learning rate of the head, at the end of the warm-up.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
+        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
+            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
+        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
+        adam_betas: Decay rates of Adam's two moments.
+        adam_eps: Adam's epsilon.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
+        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        trust_remote_code: Run code that the backbone's folder carries.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        label_names: list[str] | None = None,
+        new_head: bool = False,
+        from_scratch: dict[str, Any] | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 5e-5,
+        layer_decay: float = 0.8,
+        decay_variant: DecayVariant = "baidu",
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-6,
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        gradient_checkpointing: bool = False,
+        attn_implementation: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            from_scratch=from_scratch,
+            init_from=init_from,
+            learning_rate=learning_rate,
+            layer_decay=layer_decay,
+            decay_variant=decay_variant,
+            weight_decay=weight_decay,
+            adam_betas=adam_betas,
+            adam_eps=adam_eps,
+            warmup_ratio=warmup_ratio,
+            schedule=schedule,
+            gradient_checkpointing=gradient_checkpointing,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+        self.label_names = list(label_names or [])
+        self.new_head = new_head
+        self._columns: list[int] = []
+        self._language_ids: Tensor | None = None
+
+    # Building
+
+    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+        """Return the classifier and the names of its parameters that are random."""
+        auto_class = AutoModelForSequenceClassification
+        if restored is not None:
+            return networks.new_network(auto_class, restored, self.attn_implementation), []
+        if self.from_scratch is not None:
+            scratch = networks.scratch_config(self.backbone, self.from_scratch, self.trust_remote_code)
+            networks.set_labels(scratch, self._required_labels())
+            network = networks.new_network(auto_class, scratch, self.attn_implementation)
+            return network, [name for name, _ in network.named_parameters()]
+        config = networks.read_config(self.backbone, self.trust_remote_code)
+        stored = networks.labels_of(config)
+        architectures = config.architectures or []
+        is_fine_tuned = any(name.endswith("ForSequenceClassification") for name in architectures)
+        if self.new_head or not is_fine_tuned:
+            networks.set_labels(config, self._required_labels())
+        network, absent = networks.load_network(
+            auto_class, self.backbone, config, self.attn_implementation, self.trust_remote_code, self.new_head
+        )
+        has_head = f"{networks.label_layer_path(config)}.weight" not in absent
+        if is_fine_tuned and not self.new_head and not has_head:
+            raise InputError(
+                f"config.json of {self.backbone!r} names {architectures[0]}, but the weights have no classifier; set "
+                "new_head to true to train one"
+            )
+        if has_head:
+            networks.set_labels(network.config, stored)
+        return network, absent
+
+    def _required_labels(self) -> list[str]:
+        if not self.label_names:
+            raise InputError("a new classifier needs label_names; the command takes them from the data")
+        return self.label_names
+
+    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
+        """Copy the weights of `init_from`, with the labels of a classifier among them."""
+        absent, config = super().copy_initial_weights(network, source)
+        if config is not None and f"{networks.label_layer_path(network.config)}.weight" not in absent:
+            networks.set_labels(network.config, networks.labels_of(config))
+        return absent, config
+
+    def finish_network(self, network: PreTrainedModel) -> None:
+        """Match the classifier's labels with the data's, and the data's languages with the network's."""
+        stored = networks.labels_of(network.config)
+        self.label_names = self.label_names or stored
+        self._columns = networks.match_labels(stored, self.label_names, self.init_from or self.backbone)
+        spelled = [""] * len(stored)
+        for name, column in zip(self.label_names, self._columns, strict=True):
+            spelled[column] = name
+        networks.set_labels(network.config, spelled)
+        self._language_ids = self._map_languages(network.config)
+
+    def _map_languages(self, config: PreTrainedConfig) -> Tensor | None:
+        """Return the network's id of every language of the data, for a network that wants one (XLM)."""
+        if config.model_type != "xlm" or not config.use_lang_emb or config.n_langs < 2:
+            return None
+        known = config.lang2id
+        if unknown := [language for language in self.languages if language not in known]:
+            raise InputError(
+                f"{self.backbone!r} has embeddings for the languages {', '.join(sorted(known))}, not for "
+                f"{', '.join(unknown)}; leave these out of the data or use another backbone"
+            )
+        return torch.tensor([known[language] for language in self.languages], dtype=torch.int64)
+
+    # Training and evaluation
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the logits in the order of `label_names`, in float32. (batch, labels).
+
+        Args:
+            batch: A batch as the class describes it.
+        """
+        inputs = self.network_inputs(batch)
+        if self._language_ids is not None:
+            self._language_ids = self._language_ids.to(batch["language"].device)
+            inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
+        logits: Tensor = self.network(**inputs).logits.float()
+        return logits if self._columns == sorted(self._columns) else logits[:, self._columns]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the micro-batch's share of the cross-entropy of the global batch. ()."""
+        losses = cross_entropy(self.logits(batch), batch["labels"], reduction="none", ignore_index=-100)
+        return (losses * batch["weights"]).sum() / batch["normaliser"]
+
+    def predict_rows(self, batch: Batch) -> Batch:
+        """Return labels and probabilities of one batch."""
+        kept = {key: batch[key] for key in ("language", "example_ids", "weights", "labels")}
+        return kept | {"probabilities": self.logits(batch).softmax(dim=-1)}
+
+    def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
+        """Make one language's table and accuracy."""
+        ids, labels = rows["example_ids"].tolist(), rows["labels"].tolist()
+        predicted = rows["probabilities"].argmax(dim=-1).tolist()
+        names = self.label_names
+        columns = {
+            "example_id": pa.array(ids, pa.int64()),
+            "label": pa.array([names[label] if label >= 0 else None for label in labels], pa.string()),
+            "prediction": pa.array([names[label] for label in predicted], pa.string()),
+        }
+        for index, name in enumerate(names):
+            columns[f"probability_{name}"] = pa.array(rows["probabilities"][:, index].numpy(), pa.float32())
+        references = {key: label for key, label in zip(ids, labels, strict=True) if label >= 0}
+        if not references:
+            return pa.table(columns), {}
+        predictions = {key: label for key, label in zip(ids, predicted, strict=True) if key in references}
+        result = {"examples": float(len(references) + missing), "chance": scores.majority_share(references)}
+        if missing:
+            result["missing"] = float(missing)
+        # What was not predicted has no label here either: keys and a label that no prediction has.
+        references |= {-1 - number: -1 for number in range(missing)}
+        return pa.table(columns), {"accuracy": scores.accuracy(predictions, references), **result}
+
+    def on_test_start(self) -> None:
+        """Refuse to score a classifier that was never trained."""
+        self._refuse_random_head("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with a classifier that was never trained."""
+        self._refuse_random_head("predict")
+
+    def on_validation_start(self) -> None:
+        """Warn where a classifier that was never trained is validated, other than at the start of its training."""
+        if self.trainer.state.fn == "validate" and self._has_random_head():
+            rank_zero_warn(f"the classifier of {self.backbone!r} is random: expect the scores of guessing")
+
+    def _has_random_head(self) -> bool:
+        return f"{networks.label_layer_path(self.network.config)}.weight" in self._random_parameters
+
+    def _refuse_random_head(self, command: str) -> None:
+        if self._has_random_head():
+            raise InputError(
+                f"{command}: {self.backbone!r} has no trained classifier, so its answers would be random. Give a "
+                "checkpoint (--ckpt_path), a fine-tuned folder or Hub id as backbone, or init_from"
+            )
