@@ -4,6 +4,7 @@ from ._guard import check_not_shadowed
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .pair_classification import PairClassification
+from .parallel_text import ParallelText
 from .xnli import XNLI
 
 check_not_shadowed()
@@ -13,6 +14,7 @@ __all__ = [
     "EvalBatchSampler",
     "MicroBatch",
     "PairClassification",
+    "ParallelText",
     "TaskDataModule",
     "TrainBatchSampler",
 ]

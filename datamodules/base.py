@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ernie_m.errors import InputError
 from .batching import EvalBatchSampler, TrainBatchSampler
 from .cache import ArrowRows, default_cache_dir, file_digest, open_or_build, tokenizer_digest
 from .loading import Collate, PlannedLoader, RowSet, TrainLoader
+from .sources import find_files
 
 # The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
 _LONGEST = 512
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class TaskDataModule(LightningDataModule):
-    """The base of all data modules. A subclass says which files there are, what to read and how to encode it.
+    """The base of all data modules. A subclass says what to read of the files and how to encode it.
 
     The training loader yields one item per optimiser step: the list of this process's micro-batches, each a dict of
     tensors. Evaluation has one loader per language, which yields one such dict a batch. Every dict holds
@@ -55,6 +56,9 @@ class TaskDataModule(LightningDataModule):
     and what the subclass adds. The trainer's `accumulate_grad_batches` stays 1.
 
     Args:
+        files: The files of each split ("train", "validation", "test") and language; a pattern stands for several.
+        path: Folder or Hub data set that the files lie in; None where they are paths of their own.
+        revision: Branch, tag or commit of a Hub data set.
         tokenizer: Short name, folder or Hub id of the tokenizer.
         max_length: Tokens after which an input is cut, special tokens included.
         global_batch_size: Examples of one optimiser step, over all devices.
@@ -72,12 +76,13 @@ class TaskDataModule(LightningDataModule):
         allow_changes: Set it to resume although the training data, their order or batch size changed.
     """
 
-    languages: list[str]
-    train_languages: list[str]
     allow_changes: bool = False
 
     def __init__(
         self,
+        files: Mapping[str, Mapping[str, str]],
+        path: str | None,
+        revision: str | None,
         tokenizer: str,
         max_length: int,
         global_batch_size: int,
@@ -100,6 +105,11 @@ class TaskDataModule(LightningDataModule):
                 raise InputError(f"{name} is {size}; it must be at least 1.")
         if num_workers < 0 or seed < 0:
             raise InputError(f"num_workers is {num_workers} and seed is {seed}; neither may be negative.")
+        self._files = {split: dict(of_language) for split, of_language in files.items()}
+        self.languages = list(dict.fromkeys(language for of_language in files.values() for language in of_language))
+        self.train_languages = list(files["train"])
+        self.path = path
+        self.revision = revision
         self.tokenizer_name = tokenizer
         self.max_length = max_length
         self.global_batch_size = global_batch_size
@@ -115,14 +125,6 @@ class TaskDataModule(LightningDataModule):
         self._restored: dict[str, Any] = {}
 
     # What a subclass says.
-
-    @abstractmethod
-    def split_languages(self, split: str) -> list[str]:
-        """The languages of a split ("train", "validation", "test" or "predict"), in the order of its loaders."""
-
-    @abstractmethod
-    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
-        """The files of one split and language, and what to call their source (a path, or a Hub id with revision)."""
 
     @abstractmethod
     def read(self, split: str, paths: list[Path]) -> pa.Table:
@@ -156,6 +158,41 @@ class TaskDataModule(LightningDataModule):
 
     # What the others use.
 
+    def add_predict(self, predict_path: str, language: str | None) -> None:
+        """Names the file to predict on.
+
+        Args:
+            predict_path: The file.
+            language: Its language, one of `languages`; None for the first of them.
+
+        Raises:
+            InputError: The language is none of them.
+        """
+        if not self.languages:
+            self.languages = [language or "und"]
+        language = language or self.languages[0]
+        if language not in self.languages:
+            raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
+        self._files["predict"] = {language: predict_path}
+
+    def split_languages(self, split: str) -> list[str]:
+        """The languages of a split ("train", "validation", "test" or "predict"), in the order of its loaders."""
+        return list(self._files.get(split, ()))
+
+    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
+        """The files of one split and language.
+
+        Args:
+            split: "train", "validation", "test" or "predict".
+            language: One of its languages.
+            download: Whether to ask the Hub; False to use what another process downloaded.
+
+        Returns:
+            The files, and what to call their source: a path, or a Hub id with its commit.
+        """
+        root = None if split == "predict" else self.path
+        return find_files(root, self._files[split][language], self.revision, download)
+
     def eval_languages(self, stage: str) -> list[str]:
         """The language of each evaluation loader, in order.
 
@@ -185,6 +222,14 @@ class TaskDataModule(LightningDataModule):
         if self.max_length > limit:
             raise InputError(f"max_length is {self.max_length}; '{name}' allows at most {limit} tokens.")
         return tokenizer
+
+    @property
+    def pad_id(self) -> int:
+        """The tokenizer's padding token."""
+        pad_id = self.tokenizer.pad_token_id
+        if not isinstance(pad_id, int):
+            raise InputError(f"The tokenizer '{self.tokenizer_name}' has no padding token.")
+        return pad_id
 
     def fingerprints(self) -> dict[str, str]:
         """Which data were used: of each "split/language" the number of rows, the files' SHA-256 and the source."""
@@ -313,7 +358,8 @@ class TaskDataModule(LightningDataModule):
     def _load(self, split: str, download: bool) -> None:
         languages = self.split_languages(split)
         if not languages:
-            raise InputError(f"There are no data for '{split}'; name some in the data module's arguments.")
+            argument = "predict_path" if split == "predict" else f"{split}_files or {split}_languages"
+            raise InputError(f"There are no data for '{split}'; name some with {argument}.")
         # All files are looked for first, so that a mistake in the last language does not cost tokenising the others.
         found = {}
         for language in languages:

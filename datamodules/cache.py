@@ -105,12 +105,16 @@ class ArrowRows:
         """A column of numbers, shape (rows,)."""
         return self._scalars[column]
 
-    def list_at(self, column: str, row: int) -> NDArray[Any]:
-        """One row's list, shape (length,); a view, not to be written to."""
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
-        offsets, values = self._lists[column][chunk]
-        place = row - int(self._starts[chunk])
-        return values[offsets[place] : offsets[place + 1]]
+    def lists_at(self, column: str, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """The lists of some rows; views, not to be written to."""
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        places = rows - self._starts[chunks]
+        data = self._lists[column]
+        found = []
+        for chunk, place in zip(chunks.tolist(), places.tolist(), strict=True):
+            offsets, values = data[chunk]
+            found.append(values[offsets[place] : offsets[place + 1]])
+        return found
 
 
 def open_or_build(

@@ -39,14 +39,29 @@ class RowSet:
         """The lists of a column for some rows."""
         part = self.part_of(indices)
         places = indices - self._starts[part]
-        return [self.parts[p].list_at(column, i) for p, i in zip(part.tolist(), places.tolist(), strict=True)]
+        lists: list[Any] = [None] * len(indices)
+        for p in np.unique(part).tolist():
+            chosen = np.flatnonzero(part == p)
+            for i, row in zip(chosen.tolist(), self.parts[p].lists_at(column, places[chosen]), strict=True):
+                lists[i] = row
+        return lists
 
     def scalars(self, column: str, indices: Indices) -> torch.Tensor:
         """The numbers of a column for some rows, int64, shape (batch,)."""
         part = self.part_of(indices)
         places = indices - self._starts[part]
-        values = [self.parts[p].scalars(column)[i] for p, i in zip(part.tolist(), places.tolist(), strict=True)]
-        return torch.tensor(np.asarray(values, dtype=np.int64))
+        values = np.empty(len(indices), dtype=np.int64)
+        for p in np.unique(part).tolist():
+            values[part == p] = self.parts[p].scalars(column)[places[part == p]]
+        return torch.from_numpy(values)
+
+    def all_scalars(self, column: str) -> NDArray[Any]:
+        """A column of numbers of all rows, shape (rows,)."""
+        return np.concatenate([part.scalars(column) for part in self.parts])
+
+    def lengths(self, column: str) -> NDArray[np.int64]:
+        """The length of every row's list, shape (rows,)."""
+        return np.concatenate([part.lengths(column) for part in self.parts])
 
     def common(self, micro: MicroBatch) -> Batch:
         """What every task's batch holds: `example_ids`, `language`, `weights`, and in training `normaliser`."""

@@ -17,7 +17,6 @@ from .batching import MicroBatch, pad
 from .cache import ragged
 from .loading import Batch, RowSet
 from .reading import Rows, class_names, read_rows, texts_of
-from .sources import find_files
 
 UNLABELLED = -100
 
@@ -76,6 +75,9 @@ class PairClassification(TaskDataModule):
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__(
+            {"train": train_files or {}, "validation": validation_files or {}, "test": test_files or {}},
+            path,
+            revision,
             tokenizer,
             max_length,
             global_batch_size,
@@ -86,30 +88,12 @@ class PairClassification(TaskDataModule):
             cache_dir,
             trust_remote_code,
         )
-        self.path = path
-        self.revision = revision
         self.first_column = first_column
         self.second_column = second_column
         self.label_column = label_column
-        self.predict_path = predict_path
-        self._patterns: dict[str, dict[str, str]] = {
-            "train": dict(train_files or {}),
-            "validation": dict(validation_files or {}),
-            "test": dict(test_files or {}),
-        }
-        self.train_languages = list(self._patterns["train"])
-        self.languages = list(dict.fromkeys(language for files in self._patterns.values() for language in files))
-        if predict_path is not None:
-            self._add_predict(predict_path, predict_language)
         self._label_names = None if label_names is None else _checked_names(label_names)
-
-    def _add_predict(self, predict_path: str, language: str | None) -> None:
-        if not self.languages:
-            self.languages = [language or "und"]
-        language = language or self.languages[0]
-        if language not in self.languages:
-            raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
-        self._patterns["predict"] = {language: predict_path}
+        if predict_path is not None:
+            self.add_predict(predict_path, predict_language)
 
     @property
     def label_names(self) -> list[str]:
@@ -117,18 +101,6 @@ class PairClassification(TaskDataModule):
         if self._label_names is None:
             self._label_names = self._find_label_names()
         return self._label_names
-
-    def split_languages(self, split: str) -> list[str]:
-        """The languages of a split, in the order of its files."""
-        if split == "predict" and "predict" not in self._patterns:
-            raise InputError("predict_path is not set; name the file to predict on.")
-        return list(self._patterns[split])
-
-    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
-        """The files of one split and language, and what to call their source."""
-        pattern = self._patterns[split][language]
-        root = None if split == "predict" else self.path
-        return find_files(root, pattern, self.revision, download)
 
     def read(self, split: str, paths: list[Path]) -> pa.Table:
         """Reads the texts and, except for prediction, the labels as numbers."""
@@ -169,20 +141,17 @@ class PairClassification(TaskDataModule):
 
     def lengths(self, rows: RowSet) -> ArrayLike:
         """The tokens of every pair."""
-        return np.concatenate([part.lengths("input_ids") for part in rows.parts])
+        return rows.lengths("input_ids")
 
     def collator(self, split: str) -> "PairCollator":
         """Pads `input_ids`."""
-        pad_id = self.tokenizer.pad_token_id
-        if not isinstance(pad_id, int):
-            raise InputError(f"The tokenizer '{self.tokenizer_name}' has no padding token.")
-        return PairCollator(pad_id, labelled=split != "predict")
+        return PairCollator(self.pad_id, labelled=split != "predict")
 
     def _find_label_names(self) -> list[str]:
-        split = next((split for split in ("train", "validation", "test") if self._patterns[split]), None)
+        split = next((split for split in ("train", "validation", "test") if self._files[split]), None)
         if split is None:
             raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
-        paths = [path for language in self._patterns[split] for path in self.files(split, language, download=True)[0]]
+        paths = [path for language in self._files[split] for path in self.files(split, language, download=True)[0]]
         stated = class_names(paths[0], self.label_column)
         if stated is not None:
             return _checked_names(stated)

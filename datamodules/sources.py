@@ -9,6 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from ernie_m.errors import InputError
 
+# What `path: bundled` stands for, so that a recipe finds the sample wherever the package is installed.
+SAMPLES = Path(__file__).resolve().parent / "samples"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 

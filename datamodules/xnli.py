@@ -73,9 +73,8 @@ class XNLI(PairClassification):
             trust_remote_code=trust_remote_code,
         )
         self.languages = list(LANGUAGES)
-        self.predict_path = predict_path
         if predict_path is not None:
-            self._add_predict(predict_path, predict_language)
+            self.add_predict(predict_path, predict_language)
 
 
 def _files(split: str, languages: Sequence[str]) -> dict[str, str]:
