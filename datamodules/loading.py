@@ -104,6 +104,10 @@ class PlannedLoader:
         collate: Makes a batch; must be picklable where there are workers.
         num_workers: Processes that prepare batches.
         pin_memory: Whether to put batches in pinned memory.
+
+    Attributes:
+        dataset: The rows; its length is the number of examples.
+        plan: The sampler.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class PlannedLoader:
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
+        self.dataset = rows
         self.plan = sampler
         self._loader: DataLoader[Any] = DataLoader(
             _Planned(rows, collate),
