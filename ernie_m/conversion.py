@@ -76,7 +76,7 @@ class ConversionReport:
         if self.dropped:
             lines.append(f"  dropped, this head has no place for them: {', '.join(self.dropped)}")
         if self.segmentation:
-            lines.append(f"  tokenizer: segmentation {self.segmentation!r}, as the source's own")
+            lines.append(f"  tokenizer: segmentation {self.segmentation!r}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -210,8 +210,8 @@ def _write_tokenizer(folder: Path, checkpoint: Checkpoint, staging: Path, segmen
     tokens, rows = len(read_vocabulary(vocabulary, [])), checkpoint.config.vocab_size
     if tokens != rows:
         raise InputError(
-            f"{described}: {tokens} tokens, the embedding in {checkpoint.weights.name} has {rows} rows; put the tokenizer "
-            "files that belong to the weights there, or take them away to convert the weights alone"
+            f"{described}: {tokens} tokens, the embedding in {checkpoint.weights.name} has {rows} rows; put the "
+            "tokenizer files that belong to the weights there, or take them away to convert the weights alone"
         )
     tokenizer = ErnieMTokenizer(
         sentencepiece_model_ckpt=model,

@@ -238,12 +238,22 @@ def _build_config(path: Path, weights: Path, head: str, named: _Named, settings:
     if head in _LABELLED:
         settings |= _label_settings(path, weights, _matrix(weights, named, "classifier.weight").shape[0], labels)
     settings["dtype"] = _FLOATS.get(words.dtype)
+    _check_types(path, settings)
     try:
         config = ErnieMConfig(**settings)
     except (StrictDataclassError, TypeError, ValueError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     config.architectures = [HEADS[head].__name__]
     return config
+
+
+def _check_types(path: Path, settings: Mapping[str, Any]) -> None:
+    defaults = ErnieMConfig()
+    for field, value in settings.items():
+        # A rate of 0 is often written as an integer.
+        usual: Any = type(getattr(defaults, field, None))
+        if usual in (int, float, str, bool) and not isinstance(value, (int, float) if usual is float else usual):
+            raise InputError(f"{path}: {field} is {value!r}, {usual.__name__} expected; correct it")
 
 
 def _matrix(weights: Path, named: _Named, name: str) -> StoredTensor:

@@ -26,7 +26,7 @@ NAME_TABLE = "StructuredToParameterName@@"
 # Paddle stores bfloat16 as unsigned 16-bit integers.
 _TYPES = {"f4": "F32", "f2": "F16", "u2": "BF16", "i8": "I64"}
 # Shorter strings are kept at once: they are names, types and the values of tiny arrays.
-_SHORT = 1024
+_SHORT = 4096
 _OPCODE_NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in opcodes}
 _TRUSTED_ONLY = "only arrays are read from a .pdparams file, so it was not loaded; do not open it with Paddle either"
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
@@ -109,7 +109,7 @@ def read_pdparams(path: Path) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         content = _Machine(path, file).run()
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds one {_kind(content)}, not a state dict; save the model's state_dict()")
+        raise InputError(f"{path}: holds {_kind(content)}, not a state dict; save the model's state_dict()")
     return {key: _tensor(path, key, value) for key, value in content.items() if not _is_name_table(path, key, value)}
 
 
@@ -117,7 +117,7 @@ def _is_name_table(path: Path, key: object, value: object) -> bool:
     if key != NAME_TABLE:
         return False
     if not isinstance(value, dict) or not all(isinstance(name, str) for pair in value.items() for name in pair):
-        raise InputError(f"{path}, {NAME_TABLE}: a {_kind(value)}, where paddle.save writes a table of names")
+        raise InputError(f"{path}, {NAME_TABLE}: {_kind(value)}, where paddle.save writes a table of names")
     return True
 
 
@@ -149,7 +149,8 @@ def _kind(value: object) -> str:
     if isinstance(value, _Symbol):
         return f"the name {value.name}"
     names = {_Array: "array", _Span: "string", _Latin1: "bytes", _DType: "dtype"}
-    return "a " + names.get(type(value), type(value).__name__)
+    name = names.get(type(value), type(value).__name__)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _value_reader(path: Path, where: str, values: object) -> Callable[[], Iterator[bytes]]:
