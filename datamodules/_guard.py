@@ -1,4 +1,4 @@
-"""Notices when another project's package of the same name stands in the way."""
+"""Notices when another project's package of the same name stands in the way; imported before anything else."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,3 +22,6 @@ def check_not_shadowed() -> None:
             " project's package of that name is in the way. Run from a directory without it, or use an environment of"
             " its own for ernie-m-recipes."
         )
+
+
+check_not_shadowed()

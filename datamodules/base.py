@@ -221,6 +221,9 @@ class TaskDataModule(LightningDataModule):
         limit = tokenizer.model_max_length if tokenizer.model_max_length < _PLACEHOLDER else _LONGEST
         if self.max_length > limit:
             raise InputError(f"max_length is {self.max_length}; '{name}' allows at most {limit} tokens.")
+        fewest = tokenizer.num_special_tokens_to_add(pair=True) + 2
+        if self.max_length < fewest:
+            raise InputError(f"max_length is {self.max_length}; two texts with their special tokens take {fewest}.")
         return tokenizer
 
     @property

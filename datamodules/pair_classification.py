@@ -19,6 +19,8 @@ from .loading import Batch, RowSet
 from .reading import Rows, class_names, read_rows, texts_of
 
 UNLABELLED = -100
+# Numbers of labels without names go up to here; more are no labels.
+_MOST_NUMBERED = 1000
 
 
 class PairClassification(TaskDataModule):
@@ -156,10 +158,26 @@ class PairClassification(TaskDataModule):
         if stated is not None:
             return _checked_names(stated)
         rows = read_rows(paths, [self.label_column])
-        values = pc.unique(rows.table.column(self.label_column)).to_pylist()
-        if all(isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) for value in values):
-            return _checked_names([str(value) for value in range(max(map(int, values), default=0) + 1)])
-        return _checked_names(sorted(str(value) for value in values if value is not None))
+        values = pc.unique(self._label_column(rows)).to_pylist()
+        if not all(isinstance(value, int | str) and not isinstance(value, bool) for value in values):
+            raise InputError(
+                f"{paths[0]}: column '{self.label_column}' holds {values[:3]}, but labels are names or numbers from 0."
+            )
+        if not all(isinstance(value, int) or value.isdecimal() for value in values):
+            return _checked_names(sorted(map(str, values)))
+        numbers = [int(value) for value in values]
+        if min(numbers, default=0) < 0 or max(numbers, default=0) >= _MOST_NUMBERED:
+            raise InputError(
+                f"{paths[0]}: column '{self.label_column}' holds numbers from {min(numbers)} to {max(numbers)}, which"
+                " do not count labels from 0. Name the labels with label_names."
+            )
+        return _checked_names([str(number) for number in range(max(numbers, default=0) + 1)])
+
+    def _label_column(self, rows: Rows) -> pa.ChunkedArray:
+        column = rows.table.column(self.label_column)
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+            raise InputError(f"{rows.where(0)}: column '{self.label_column}' holds {column.type}, not labels.")
+        return column
 
     def _labels(self, rows: Rows) -> NDArray[np.int32]:
         """The labels as positions in `label_names`.
@@ -167,7 +185,7 @@ class PairClassification(TaskDataModule):
         Raises:
             InputError: A label is none of them, named with its place.
         """
-        column = rows.table.column(self.label_column)
+        column = self._label_column(rows)
         encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.chunk(0)

@@ -118,14 +118,14 @@ def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Tab
             values, lines = _read_separated(path, columns, header, "," if kind == ".csv" else "\t")
     try:
         arrays = [pa.array(column) for column in values]
-    except (pa.ArrowException, UnicodeEncodeError) as error:
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise _mixed(path, columns, values, lines) from error
     return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
 
 
 def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
+    _check_columns(f"{path}", columns, _schema(path).names)
     try:
-        _check_columns(f"{path}", columns, _schema(path).names)
         if path.suffix == ".arrow":
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 table = stream.read_all()
@@ -139,10 +139,13 @@ def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def _schema(path: Path) -> pa.Schema:
-    if path.suffix == ".parquet":
-        return pq.read_schema(path)
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-        return stream.schema
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_schema(path)
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            return stream.schema
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -230,6 +233,8 @@ def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: l
                     f" {kind.__name__}."
                 )
             kind = type(value)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                return InputError(f"{path}, line {line}: column '{name}' is {value}, which does not fit 64 bits.")
     return InputError(f"{path}: the columns {', '.join(columns)} hold values that are neither text nor numbers.")
 
 
