@@ -182,7 +182,8 @@ class Returns:
             encodings: Gives offsets, samples and the padding.
         """
         pad, fill = encodings.pad, encodings.padding.apply
-        data: dict[str, Any] = {"input_ids": [fill(ids, pad[0]) for ids in input_ids]}
+        padded = [fill(ids, pad[0]) for ids in input_ids] if encodings.padding.width else input_ids
+        data: dict[str, Any] = {"input_ids": padded}
         if self.token_type_ids:
             data["token_type_ids"] = [fill(types, pad[1]) for types in rows.type_ids()]
         if self.attention_mask:

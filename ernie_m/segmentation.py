@@ -22,6 +22,8 @@ NO_WORD = -1
 RULES = ("hf", "paddle", "raw")
 # Texts per call of sentencepiece: its result is still in the processor's cache when the table is applied to it.
 CHUNK = 4096
+# Below this many texts, array operations and threads cost more than they save.
+FEW = 24
 _SEPARATE = frozenset(",;:.?!~，；：。？！《》【】")
 
 Cuts = tuple[tuple[int, int], ...]
@@ -183,6 +185,8 @@ class Segmenter:
         Raises:
             InputError: A text holds half of a surrogate pair.
         """
+        if len(texts) < FEW:
+            return [self._from_surface(self._encode(text, str)) for text in texts]
         rows: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
             rows += self._chunk(texts[start : start + CHUNK], threads)
@@ -199,20 +203,21 @@ class Segmenter:
         if unknown:
             surfaces = self._encode([texts[index] for index in unknown], str, threads)
             for index, surface in zip(unknown, surfaces, strict=True):
-                rows[index] = [self._id(token) for token in self._tokens(surface)]
+                rows[index] = self._from_surface(surface)
         return rows
 
     def tokens(self, text: str) -> list[str]:
         """Return the tokens of a text, also those that have no id."""
-        return list(self._tokens(self._encode([text], str, 1)[0]))
+        return list(self._tokens(self._encode(text, str)))
 
     def spans(self, text: str) -> list[Span]:
         """Return the tokens of a text with the characters and the word that they stand for.
 
         A token made from part of a character ("ﬁ", "½") spans the whole character; what normalisation removed belongs
-        to the token before it. A word is what stands between spaces.
+        to the token before it. A lone "▁" opens a word and has the place of that word's first character, as in
+        transformers' XLM-R tokenizer. A word is what stands between spaces.
         """
-        pieces = self._encode([text], str, 1)[0]
+        pieces = self._encode(text, str)
         normalised, origins = self.model.Normalize(text, with_offsets=True)
         words = np.cumsum(np.frombuffer(normalised.encode("utf-32-le"), np.uint32) == ord(SPACE)).tolist()
         words = [word - normalised.startswith(SPACE) for word in words]
@@ -223,6 +228,8 @@ class Segmenter:
                 first, last = position + begin, position + end
                 if normalised[first] == SPACE and end - begin > 1:
                     first += 1
+                elif normalised[first] == SPACE and last < len(normalised):
+                    first, last = last, last + 1
                 after = last
                 while after < len(normalised) and origins[after] == origins[last - 1]:
                     after += 1
@@ -230,13 +237,17 @@ class Segmenter:
             position += len(piece)
         return spans
 
-    def _encode(self, texts: list[str], kind: type, threads: int) -> Any:
+    def _encode(self, texts: str | list[str], kind: type[int] | type[str], threads: int | None = None) -> Any:
         try:
             return self.model.Encode(texts, out_type=kind, num_threads=threads)
         except UnicodeEncodeError as error:
-            for index, text in enumerate(texts):
-                check_text(text, f"text {index} of {len(texts)}")
+            for text in [texts] if isinstance(texts, str) else texts:
+                check_text(text, "A text")
             raise InputError(f"A text cannot be encoded: {error}") from error
+
+    def _from_surface(self, pieces: Sequence[str]) -> list[int]:
+        unknown, get = self._unknown_id, self._vocabulary.get
+        return [get(token, unknown) for token in self._tokens(pieces)]
 
     def _id(self, token: str) -> int:
         return self._vocabulary.get(token, self._unknown_id)

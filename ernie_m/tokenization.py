@@ -29,8 +29,6 @@ from .vocabulary import (
 
 logger = logging.get_logger(__name__)
 
-# Starting threads costs more than they save on fewer texts.
-_TEXTS_PER_THREAD = 32
 # The position table of the published models has 514 rows, of which the first two are never used.
 _POSITIONS = 512
 
@@ -292,8 +290,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
             known = dict(zip(distinct, self._texts_ids(list(distinct), splitter), strict=True))
             return [known[text] for text in texts]
         texts = [splitter.lower(text) for text in texts] if self.do_lower_case else texts
-        threads = self.num_threads or _processors()
-        rows = self._segmenter.ids(texts, max(1, min(threads, len(texts) // _TEXTS_PER_THREAD)))
+        rows = self._segmenter.ids(texts, self.num_threads or _processors())
         for index in splitter.holding_tokens(texts, CHUNK):
             rows[index] = []
             for part, _, added in splitter(texts[index]):
@@ -391,9 +388,11 @@ class ErnieMTokenizer(PreTrainedTokenizer):
             truncation_strategy, max_length, stride, return_overflowing_tokens, self.truncation_side == "left"
         )
         layout = self._layout(add_special_tokens)
-        with _collector_off():
-            first = self._items_ids(batch.first, splitter, is_split_into_words)
-            second = None if batch.second is None else self._items_ids(batch.second, splitter, is_split_into_words)
+
+        def build() -> tuple[dict[str, Any], Encodings]:
+            first = self._items_ids(batch.first + (batch.second or []), splitter, is_split_into_words)
+            second = None if batch.second is None else first[len(batch.first) :]
+            first = first[: len(batch.first)]
             samples, windows = cutting.plan(first, second, (layout.count(pair=False), layout.count(pair=True)))
             rows = Rows(first, second, samples, windows, layout)
             input_ids = rows.ids()
@@ -413,7 +412,10 @@ class ErnieMTokenizer(PreTrainedTokenizer):
                 samples,
                 windows,
             )
-            data = returns.collect(input_ids, rows, encodings)
+            return returns.collect(input_ids, rows, encodings), encodings
+
+        with _collector_off():
+            data, encodings = build()
         if not batch.batched and return_tensors is None and not return_overflowing_tokens:
             data = {key: value[0] if isinstance(value[0], list) else value for key, value in data.items()}
         pairs = 1 if batch.second is None else 2

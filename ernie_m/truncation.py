@@ -1,7 +1,8 @@
 """Which tokens of a text or pair a row keeps, and the windows that overflow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from transformers.tokenization_utils_base import TruncationStrategy
 
@@ -49,6 +50,8 @@ class Truncation:
         limit = self.max_length
         if limit is None or self.strategy == TruncationStrategy.DO_NOT_TRUNCATE:
             return (list(range(len(first))) if self.overflow else None), {}
+        if not self.overflow and max(_lengths(first, second), default=0) + special[second is not None] <= limit:
+            return None, {}
         samples: list[int] = []
         windows: dict[int, Windows] = {}
         for index, ids in enumerate(first):
@@ -75,10 +78,19 @@ class Truncation:
         firsts = slide(first, kept, self.stride, self.left)
         if second is None or other is None:
             return [(window, None) for window in firsts]
-        return [(window, behind) for window in firsts for behind in slide(second, other, self.stride, self.left)]
+        # The order of the library `tokenizers`: what is not overflow first, then the first text's, then the second's.
+        main, *others = firsts
+        seconds = slide(second, other, self.stride, self.left)
+        overflow = [(window, behind) for window in others for behind in seconds]
+        return [(main, seconds[0]), *overflow, *((main, behind) for behind in seconds[1:])]
 
     def _end(self, length: int, kept: int) -> Window:
         return (length - kept, length) if self.left else (0, kept)
+
+
+def _lengths(first: Sequence[list[int]], second: Sequence[list[int] | None] | None) -> Iterable[int]:
+    lengths = map(len, first)
+    return lengths if second is None else map(add, lengths, (len(ids) if ids else 0 for ids in second))
 
 
 def kept_lengths(first: int, second: int | None, excess: int, strategy: TruncationStrategy) -> tuple[int, int | None]:
