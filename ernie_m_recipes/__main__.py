@@ -1,0 +1,179 @@
+"""The `ernie-m` command.
+
+`ls`, `cat` and `cp` answer without importing torch; everything else is imported when its command is called. Exit codes: 0
+done, 2 the user's mistake (one message, no traceback), 130 interrupted.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import __version__
+from .registry import UnknownNameError, did_you_mean, entries, find
+
+USAGE = """\
+usage: ernie-m COMMAND ...
+
+Recipes
+  ls [PATTERN]                list recipes and fragments
+  cat NAME                    print one
+  cp NAME [TARGET]            copy one, to edit it
+  check [NAME ...]            parse recipes with their fragments and test their rules, without training
+
+Runs
+  fit --config NAME ...       train, test the checkpoint that counts, export it; `fit RUN` continues a run
+  validate | test TARGET      score a run folder, a checkpoint or an exported folder
+  predict TARGET --input FILE --output FILE
+                              label a JSONL, CSV or Parquet file
+
+Checkpoints
+  export TARGET FOLDER        write a run's or checkpoint's network as a folder for transformers
+  convert SOURCE FOLDER       turn PaddleNLP's or XLM-R's weights into a folder for transformers
+
+A recipe's values are overridden by a second --config (a fragment or a file) and by options:
+  ernie-m fit --config xnli/transfer_large --config trainer/fsdp --model.learning_rate 3.0e-5
+`ernie-m fit --help` lists the options of a run, `ernie-m --version` prints the version.
+"""
+
+
+def list_entries(arguments: Sequence[str]) -> int:
+    """Print the names and descriptions of recipes and fragments (`ernie-m ls`)."""
+    pattern = arguments[0] if arguments else ""
+    found = [entry for entry in entries() if pattern in entry.name]
+    if not found:
+        known = [entry.name for entry in entries()]
+        raise UnknownNameError(f"nothing is called like {pattern!r}{did_you_mean(pattern, known)}")
+    width = max(len(entry.name) for entry in found)
+    for kind, title in (("recipe", "Recipes"), ("fragment", "Fragments, laid over a recipe with a second --config")):
+        of_kind = [entry for entry in found if entry.kind == kind]
+        if of_kind:
+            print(title)
+            for entry in of_kind:
+                print(f"  {entry.name:{width}}  {entry.description}")
+    return 0
+
+
+def print_entry(arguments: Sequence[str]) -> int:
+    """Print a recipe or fragment (`ernie-m cat`)."""
+    if len(arguments) != 1:
+        return usage_error("cat takes one name: ernie-m cat xnli/transfer_large")
+    sys.stdout.write(find(arguments[0]).text)
+    return 0
+
+
+def copy_entry(arguments: Sequence[str]) -> int:
+    """Copy a recipe or fragment to a file or folder that one may edit (`ernie-m cp`)."""
+    if len(arguments) not in (1, 2):
+        return usage_error("cp takes a name and a target: ernie-m cp xnli/transfer_large mine.yaml")
+    entry = find(arguments[0])
+    target = Path(arguments[1] if len(arguments) == 2 else entry.path.name)
+    if target.is_dir():
+        target = target / entry.path.name
+    if target.exists():
+        return usage_error(f"cp: {target} exists; name another target or remove it first")
+    if not target.parent.is_dir():
+        return usage_error(f"cp: there is no folder {target.parent}; make it first")
+    shutil.copyfile(entry.path, target)
+    print(
+        f"{target}: edit it, then run `ernie-m {'fit' if entry.kind == 'recipe' else 'fit --config RECIPE'} --config {target}`"
+    )
+    return 0
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Parse recipes with their fragments and test their rules (`ernie-m check`)."""
+    from .check import main as run
+
+    return run(arguments)
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Write a run's network as a folder for transformers (`ernie-m export`)."""
+    if len(arguments) != 2:
+        return usage_error("export takes a run folder or checkpoint and a target: ernie-m export runs/x/1-y exported")
+    from .export import export_target
+
+    print(f"exported to {export_target(Path(arguments[0]), Path(arguments[1]))}")
+    return 0
+
+
+def convert(arguments: Sequence[str]) -> int:
+    """Turn PaddleNLP's or XLM-R's weights into a folder for transformers (`ernie-m convert`)."""
+    if len(arguments) != 2:
+        return usage_error("convert takes a source and a target: ernie-m convert ernie-m-base-paddle ernie-m-base")
+    from ernie_m.conversion import convert as run
+
+    print(run(arguments[0], arguments[1]))
+    return 0
+
+
+def run_stage(stage: str) -> Callable[[Sequence[str]], int]:
+    """Return the command that fits, validates, tests or predicts."""
+
+    def command(arguments: Sequence[str]) -> int:
+        from .cli import main as run
+
+        return run(stage, arguments)
+
+    return command
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "ls": list_entries,
+    "cat": print_entry,
+    "cp": copy_entry,
+    "check": check,
+    "fit": run_stage("fit"),
+    "validate": run_stage("validate"),
+    "test": run_stage("test"),
+    "predict": run_stage("predict"),
+    "export": export,
+    "convert": convert,
+}
+
+
+def usage_error(message: str) -> int:
+    """Print a message to stderr and return the exit code of a user's mistake."""
+    print(f"ernie-m: {message}", file=sys.stderr)
+    return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        argv: The arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("--version", "-V"):
+        print(f"ernie-m-recipes {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
+    try:
+        return COMMANDS[name](rest)
+    except KeyboardInterrupt:
+        return 130
+    except UnknownNameError as error:
+        return usage_error(str(error))
+    except BrokenPipeError:
+        # The reader (`head`, say) has closed the pipe; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from .messages import explain
+
+        message = explain(error)
+        if message is None:
+            raise
+        return usage_error(message)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""What the command adds to every run: seeds per step, plain progress, changed settings that take effect."""
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+
+class StepSeed(Callback):
+    """Seeds dropout anew at each optimiser step from the run's seed, the step and the process.
+
+    A run that is continued draws the same noise as one that was never stopped, whatever was drawn in between.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the generators of every device."""
+        entropy = [abs(self.seed), trainer.global_step, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+class TakeChanges(Callback):
+    """Lets settings that were changed on purpose take effect in a continued run.
+
+    A restored optimiser brings its old learning rates and weight decay back, and a restored schedule its old length. This
+    puts the values of the present settings in their place and keeps the moments and the step count.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the restored hyperparameters."""
+        fresh: Any = pl_module.configure_optimizers()
+        optimizer = fresh["optimizer"] if isinstance(fresh, dict) else fresh
+        restored = trainer.optimizers[0]
+        for group, new in zip(restored.param_groups, optimizer.param_groups, strict=True):
+            group.update({key: value for key, value in new.items() if key != "params"})
+        if isinstance(fresh, dict) and "lr_scheduler" in fresh:
+            configured = fresh["lr_scheduler"]
+            scheduler = configured["scheduler"] if isinstance(configured, dict) else configured
+            present: Any = trainer.lr_scheduler_configs[0].scheduler
+            present.base_lrs, present.lr_lambdas = scheduler.base_lrs, scheduler.lr_lambdas
+            for group, base, factor in zip(restored.param_groups, present.base_lrs, present.lr_lambdas, strict=True):
+                group["lr"] = base * factor(present.last_epoch)
+
+
+class PlainProgress(ProgressBar):
+    """One line of progress now and then, for output that goes to a file or a pipe.
+
+    Args:
+        every_seconds: At least so long between two lines.
+    """
+
+    def __init__(self, every_seconds: float = 20.0) -> None:
+        super().__init__()
+        self.every_seconds = every_seconds
+        self.enabled = True
+        self.started = self.printed = 0.0
+        self.first_step = 0
+
+    def disable(self) -> None:
+        """Print nothing: Lightning calls this in all processes but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        """Print again."""
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, pl_module)
+        self.started = self.printed = time.monotonic()
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Print the step, the rate and the time left."""
+        now = time.monotonic()
+        total = trainer.estimated_stepping_batches
+        if now - self.printed < self.every_seconds and trainer.global_step != total:
+            return
+        self.printed = now
+        rate = (trainer.global_step - self.first_step) / max(now - self.started, 1e-9)
+        left = f", {clock((total - trainer.global_step) / rate)} left" if rate > 0 and total != float("inf") else ""
+        metrics = self.get_metrics(trainer, pl_module)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float)))
+        self.say(f"step {trainer.global_step} of {total:g}: {shown or 'training'}, {rate:.2f} steps/s{left}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the means over the languages."""
+        if not trainer.sanity_checking:
+            means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.count("/") == 1}
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name.startswith("val/"))
+            self.say(f"step {trainer.global_step}: {shown or 'validated'}")
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        if self.enabled:
+            print(line, file=sys.stdout, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Return a time span such as `2:05` or `1:02:05`."""
+    minutes, second = divmod(max(round(seconds), 0), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,455 @@
+"""`ernie-m fit | validate | test | predict`: Lightning's CLI with recipes by name, run folders and checked resuming."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from omegaconf.errors import OmegaConfBaseException
+from transformers.utils.logging import disable_progress_bar
+
+from ernie_m.errors import InputError
+
+from . import predictions, record, resume
+from .callbacks import PlainProgress, StepSeed, TakeChanges
+from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
+from .export import export_checkpoint
+from .parsing import RecipeParser
+from .settings import ResumeSettings, RunSettings
+from .tables import Results, print_scores
+from .targets import LAST, Invocation, parse
+
+
+class RecipeCLI(LightningCLI):
+    """Builds trainer, model and data from recipes and runs one stage.
+
+    Args:
+        call: The resolved command line.
+        words: The command line as it was typed, for the record.
+        build: Whether to build trainer, model and data; otherwise only the settings are parsed.
+    """
+
+    def __init__(self, call: Invocation, words: Sequence[str] = (), build: bool = True) -> None:
+        self.call = call
+        self.words = words
+        self.only_parse = not build
+        self.folder: Path | None = None
+        self.record: record.RunRecord | None = None
+        self.changes: list[str] = []
+        self.precision: dict[str, str] = {}
+        super().__init__(
+            save_config_callback=None,
+            parser_class=RecipeParser,
+            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False}
+            | {stage: {"parser_mode": "omegaconf+", "allow_abbrev": False} for stage in self.subcommands()},
+            auto_configure_optimizers=False,
+            # The data modules plan their batches per process themselves.
+            trainer_defaults={"use_distributed_sampler": False},
+            args=[call.stage, *call.arguments],
+        )
+
+    # Parsing
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed, a number always: Lightning's `true` means 0, not a random one."""
+        parser.add_argument("--seed_everything", type=int, default=1, help="The seed of everything random.")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the groups `run`, `resume` and `checkpoint`, and the one link between data and model."""
+        parser.add_class_arguments(RunSettings, "run")
+        parser.add_class_arguments(ResumeSettings, "resume")
+        parser.add_lightning_class_args(CheckpointThatCounts, "checkpoint")
+        parser.link_arguments("data.label_names", "model.init_args.label_names", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, naming the place of an error.
+
+        Args:
+            parser: The parser with a subcommand for every stage.
+            args: The command line.
+
+        Raises:
+            InputError: A file or option cannot be used.
+        """
+        for one in (parser, *self._subcommand_parsers.values()):
+            one.command_line = self.call.arguments  # type: ignore[attr-defined]
+        try:
+            self.config = parser.parse_args(args)
+        except OmegaConfBaseException as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise InputError(f"{lines[1].replace('full_key: ' + self.call.stage + '.', '')}: {lines[0]}") from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Check a continued run against its beginning, instead of Lightning's overriding the command line."""
+        self.subcommand = self.config["subcommand"]
+        settings = self.config[self.subcommand]
+        if "weights_only" in settings:
+            settings.weights_only = True
+        if "verbose" in settings:
+            settings.verbose = False
+        if "return_predictions" in settings:
+            settings.return_predictions = False
+        self._dump_config()
+        if settings.ckpt_path and self.subcommand == "fit":
+            path = Path(settings.ckpt_path)
+            self.changes = resume.check_resume(path, self.config_dump, settings.resume.allow_changes)
+        elif settings.ckpt_path and not Path(settings.ckpt_path).exists():
+            raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
+
+    # Building
+
+    def before_instantiate_classes(self) -> None:
+        """Fix the precision and the run folder, and put the loggers into it."""
+        if self.only_parse:
+            return
+        settings = self.config[self.subcommand]
+        asked = settings.trainer.precision
+        settings.trainer.precision = supported_precision(asked, settings.trainer.accelerator)
+        self.precision = {"asked": str(asked), "used": str(settings.trainer.precision)}
+        if is_data_parallel(settings.trainer.strategy) and runs_alone(settings.trainer):
+            settings.trainer.strategy = "auto"
+        settings.run.name = settings.run.name or self.call.name
+        self.config_dump["run"]["name"] = settings.run.name
+        if settings.trainer.fast_dev_run or self.call.output is not None:
+            settings.trainer.logger = False
+            return
+        self.folder = self.call.run or record.new_folder(
+            settings.run.directory, settings.run.name, settings.seed_everything, self.subcommand
+        )
+        if self.subcommand != "fit":
+            settings.trainer.logger = False
+        # Processes that Lightning starts run this same command and must find the same folder.
+        os.environ[record.FOLDER_VARIABLE] = str(self.folder)
+        place_loggers(settings.trainer.logger, self.folder)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer."""
+        if not self.only_parse:
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the callbacks that every run has.
+
+        Args:
+            kwargs: Arguments of the trainer in place of the recipe's.
+        """
+        config = self._get(self.config_init, "trainer")
+        callbacks: list[Any] = [StepSeed(self.config[self.subcommand].seed_everything)]
+        if self.changes:
+            callbacks.append(TakeChanges())
+        if not sys.stdout.isatty() and config["enable_progress_bar"] is not False:
+            callbacks.append(PlainProgress())
+        if self.folder is not None:
+            kwargs["default_root_dir"] = str(self.folder)
+            self.record = record.RunRecord(self.folder, self.config_dump, self.facts(), self.call.run is not None)
+            callbacks.append(self.record)
+        plugins = config["plugins"] or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        self.trainer_defaults["callbacks"] = callbacks
+        trainer = super().instantiate_trainer(**kwargs)
+        self.checkpoint = next(c for c in trainer.callbacks if isinstance(c, CheckpointThatCounts))  # type: ignore[attr-defined]
+        return trainer
+
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json says beside versions, devices and data."""
+        settings = self.config[self.subcommand]
+        return {
+            "recipe": settings.run.name,
+            "stage": self.subcommand,
+            "command": record.command_line(self.subcommand, self.words),
+            "seed": settings.seed_everything,
+            "precision": self.precision,
+            "continued_from": settings.ckpt_path if self.subcommand == "fit" else None,
+            "changes": self.changes,
+            "origin": str(self.call.origin) if self.call.origin else None,
+        }
+
+    # Running
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Wait: Lightning calls this at the end of the constructor."""
+
+    def run(self) -> None:
+        """Run the stage, and tell an interruption from a failure.
+
+        Raises:
+            KeyboardInterrupt: The run was interrupted; what to do next has been said.
+        """
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            super()._run_subcommand(self.subcommand)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if isinstance(error, SystemExit) and not self.trainer.interrupted:
+                raise
+            self.close("interrupted")
+            if self.folder is not None and self.subcommand == "fit":
+                tell(interruption(self.folder))
+            raise KeyboardInterrupt from None
+        except BaseException:
+            self.close("failed")
+            raise
+        finally:
+            # Lightning shuts down deaf to further Ctrl-C and leaves it so.
+            signal.signal(signal.SIGINT, handler)
+            if self.folder is not None and rank_zero_only.rank == 0:
+                record.discard_if_unused(self.folder)
+        self.close("finished")
+
+    def close(self, status: str) -> None:
+        """Write how the run ended."""
+        if self.record is not None:
+            self.record.close(status)
+
+    def before_fit(self) -> None:
+        """Tell the data how strict a continued run is; evaluate before training where the recipe says so."""
+        settings = self.config[self.subcommand]
+        if settings.ckpt_path:
+            self.datamodule.allow_changes = settings.resume.allow_changes
+        elif settings.run.evaluate_before_fit and self.folder is not None:
+            evaluate = self.trainer.test if settings.run.test_after_fit else self.trainer.validate
+            evaluate(self.model, datamodule=self.datamodule, verbose=False)
+            self.keep("before")
+            show("Before training", {"before": self.model.results})
+
+    def after_fit(self) -> None:
+        """Test and export the checkpoint that counts."""
+        if self.folder is None:
+            return
+        settings = self.config[self.subcommand]
+        chosen = self.checkpoint.describe()
+        collapse = getattr(self.model, "collapse_report", lambda: None)()
+        if self.record is not None and self.trainer.is_global_zero:
+            self.folder = self.record.folder
+            self.record.note(checkpoint=chosen)
+            record.save_results(
+                self.folder,
+                recipe=settings.run.name,
+                seed=settings.seed_everything,
+                checkpoint=chosen,
+                collapsed=collapse,
+                validate=self.checkpoint.validation_results(),
+                history=self.checkpoint.history,
+            )
+        folder = Path(self.trainer.strategy.broadcast(str(self.folder)))
+        path = folder / self.checkpoint.chosen
+        if settings.run.test_after_fit:
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=str(path), weights_only=True, verbose=False
+            )
+            self.keep("test")
+        if self.trainer.is_global_zero:
+            self.report(folder, path, settings.run.export)
+        self.trainer.strategy.barrier()
+
+    def report(self, folder: Path, path: Path, export: bool) -> None:
+        """Print the table, export, and say where everything is."""
+        results = record.read_json(folder / record.RESULTS)
+        columns = {stage: results[stage] for stage in ("before", "validate", "test") if results.get(stage)}
+        show(f"{results['recipe']}, seed {results['seed']}, accuracy in percent", columns)
+        chosen = results["checkpoint"]
+        value = "" if chosen["value"] is None else f" ({chosen['value']:.4f})"
+        print(f"checkpoint that counts: {chosen['path']}, {chosen['rule']}{value}, step {chosen['step']}")
+        if results.get("collapsed"):
+            print(f"COLLAPSED: {results['collapsed']}")
+        if export:
+            print(f"exported: {export_checkpoint(path, folder / 'export', self.config_dump, results)}")
+        print(f"run folder: {folder}")
+
+    def keep(self, stage: str) -> None:
+        """Write results and predictions of an evaluation."""
+        if self.folder is None or not self.trainer.is_global_zero:
+            return
+        folder = self.record.folder if self.record is not None else self.folder
+        record.save_results(folder, **{stage: self.model.results})
+        record.save_predictions(folder, stage, self.model.tables)
+        if self.record is not None:
+            self.record.note(data=getattr(self.datamodule, "fingerprints", dict)())
+
+    def after_validate(self) -> None:
+        """Keep and print the scores."""
+        self.finish_evaluation("validate")
+
+    def after_test(self) -> None:
+        """Keep and print the scores."""
+        self.finish_evaluation("test")
+
+    def finish_evaluation(self, stage: str) -> None:
+        """Keep and print the scores of a checkpoint."""
+        self.keep(stage)
+        if not self.trainer.is_global_zero:
+            return
+        name = self.config[self.subcommand].run.name
+        show(f"{name}: {stage}, accuracy in percent", {stage: self.model.results})
+        if self.folder is not None:
+            record.save_results(self.folder, recipe=name, origin=str(self.call.origin) if self.call.origin else None)
+            print(f"run folder: {self.folder}")
+
+    def after_predict(self) -> None:
+        """Write the predictions: to the file asked for, else into the run folder."""
+        self.keep("predict")
+        if not self.trainer.is_global_zero:
+            return
+        if self.call.output is not None:
+            source = self._get(self.config, "data").init_args.predict_path
+            rows = predictions.write(Path(source), self.call.output, self.model.tables)
+            print(f"{rows} rows written to {self.call.output}")
+        elif self.folder is not None:
+            print(f"predictions: {self.folder / 'predictions' / 'predict'}")
+
+
+def supported_precision(precision: Any, accelerator: Any) -> Any:
+    """Return a precision that the device computes in: bf16 falls back to 32-true, with a warning, where it is missing.
+
+    Args:
+        precision: The trainer's.
+        accelerator: The trainer's.
+    """
+    if not str(precision).startswith("bf16"):
+        return precision
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        return precision
+    if not on_gpu and accelerator not in ("auto", "cpu"):
+        return precision
+    if not on_gpu and cpu_has_bf16():
+        return precision
+    device = torch.cuda.get_device_name() if on_gpu else "this CPU"
+    rank_zero_warn(f"{device} does not compute in bfloat16: precision {precision} falls back to 32-true")
+    return "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Say whether the processor multiplies in bfloat16 itself; emulating it is slower than float32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16")
+    return any(bool(capabilities.get(name)) for name in names)
+
+
+def is_data_parallel(strategy: Any) -> bool:
+    """Say whether a strategy, parsed and not yet built, is DDP."""
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "class_path", "")
+    return name == "ddp" or name.endswith(".DDPStrategy")
+
+
+def runs_alone(trainer: Any) -> bool:
+    """Say whether a run is one process on one device, for which DDP would only cost memory and a network port.
+
+    Args:
+        trainer: The trainer's settings.
+    """
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1 or trainer.num_nodes > 1:
+        return False
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda")
+        return not on_gpu or torch.cuda.device_count() <= 1
+    if isinstance(devices, list):
+        return len(devices) == 1
+    return str(devices) == "1"
+
+
+def place_loggers(loggers: Any, folder: Path) -> None:
+    """Put loggers whose `save_dir` is relative into the run folder.
+
+    Args:
+        loggers: The trainer's `logger`, parsed and not yet built.
+        folder: The run folder.
+    """
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        arguments = getattr(logger, "init_args", None)
+        if arguments is not None and "save_dir" in arguments:
+            arguments.save_dir = str(folder / (arguments.save_dir or ""))
+
+
+def interruption(folder: Path) -> str:
+    """Say how an interrupted run goes on."""
+    if (folder / LAST).exists():
+        return f"interrupted; {folder / LAST} is whole. Continue with: ernie-m fit {folder}"
+    return "interrupted before the first checkpoint; nothing to continue from"
+
+
+@rank_zero_only
+def tell(message: str) -> None:
+    """Print to stderr, in the first process."""
+    print(f"ernie-m: {message}", file=sys.stderr)
+
+
+@rank_zero_only
+def show(title: str, columns: dict[str, Results]) -> None:
+    """Print a table of scores, in the first process."""
+    if any(columns.values()):
+        print_scores(title, columns)
+
+
+def refuse_shadows() -> None:
+    """Refuse to run where another project's `datamodules` or `lightning_modules` would be imported for ours.
+
+    Raises:
+        InputError: One is shadowed; the message says by what.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for name in ("datamodules", "lightning_modules"):
+        spec = find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or origin.parents[1] != root:
+            raise InputError(
+                f"the package {name} is {origin or 'missing'} and not the one beside {Path(__file__).parent}. Run the "
+                "script `ernie-m` and not `python -m`, leave that folder, or install ernie-m-recipes into an "
+                "environment of its own"
+            )
+
+
+def quieten() -> None:
+    """Silence what a user of the command can do nothing about: Lightning's calls of old names, and its advertisement."""
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+
+
+def is_worth_reading(entry: logging.LogRecord) -> bool:
+    """Say whether a message of Lightning's is worth showing."""
+    message = entry.getMessage()
+    return "litlogger" not in message and "`weights_only` was not set" not in message
+
+
+def main(stage: str, words: Sequence[str]) -> int:
+    """Run one stage.
+
+    Args:
+        stage: `fit`, `validate`, `test` or `predict`.
+        words: The arguments after it.
+
+    Returns:
+        The exit code.
+    """
+    # A script's folder is on the path, not the current one; classes of the user's own may lie there. Last, so that
+    # nothing there hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    refuse_shadows()
+    quieten()
+    import datamodules  # noqa: F401  (makes class names without their module known to the parser)
+    import lightning_modules  # noqa: F401
+
+    inherited = os.environ.get(record.FOLDER_VARIABLE)
+    call = parse(stage, words)
+    try:
+        RecipeCLI(call, words).run()
+    except SystemExit as error:
+        return int(error.code or 0)
+    finally:
+        if inherited is None:
+            os.environ.pop(record.FOLDER_VARIABLE, None)
+    return 0

@@ -1,0 +1,218 @@
+"""Writes a trained network as a folder that transformers loads, with this package or without it."""
+
+import importlib
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+import ernie_m
+from ernie_m.errors import InputError
+
+from .record import RESULTS, read_json, shown_config, versions, write_json
+from .resume import load
+from .tables import MEAN, NOT_SCORES
+from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
+
+FACTS = "export.json"
+AUTO_CLASSES = {
+    "ErnieMModel": "AutoModel",
+    "ErnieMForSequenceClassification": "AutoModelForSequenceClassification",
+    "ErnieMForTokenClassification": "AutoModelForTokenClassification",
+    "ErnieMForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ErnieMForMultipleChoice": "AutoModelForMultipleChoice",
+    "ErnieMForMaskedLM": "AutoModelForMaskedLM",
+}
+
+
+def export_target(source: Path, target: Path) -> Path:
+    """Export a run's checkpoint that counts, or a checkpoint.
+
+    Args:
+        source: A run folder, or a `.ckpt` file in one.
+        target: The folder to make.
+
+    Raises:
+        InputError: The source is neither, or the target exists.
+    """
+    if (source / CONFIG).is_file():
+        run, checkpoint = source, chosen_checkpoint(source)
+    elif source.is_file():
+        found = run_folder_of(source)
+        if found is None:
+            raise InputError(
+                f"{source}: no {CONFIG} beside the checkpoint or one folder up, so its tokenizer is unknown"
+            )
+        run, checkpoint = found, source
+    else:
+        raise InputError(f"{source}: neither a run folder (it holds no {CONFIG}) nor a checkpoint file")
+    if target.exists():
+        raise InputError(f"{target} exists; name another target or remove it first")
+    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    results = read_json(run / RESULTS)
+    if (
+        results.get("checkpoint", {}).get("path")
+        != checkpoint.relative_to(run.resolve() if checkpoint.is_absolute() else run).as_posix()
+    ):
+        results = {}
+    return export_checkpoint(checkpoint, target, config, results)
+
+
+def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any], results: Mapping[str, Any]) -> Path:
+    """Write a checkpoint's network, tokenizer, model card and recipe into a folder, whole or not at all.
+
+    Args:
+        checkpoint: A checkpoint of this command.
+        target: The folder; replaced where it exists.
+        config: The run's resolved settings.
+        results: What the run's results.json says; empty where this checkpoint was not scored.
+
+    Returns:
+        The folder.
+    """
+    network = restore_network(checkpoint)
+    arguments = config["data"].get("init_args", {})
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        ernie_m.resolve(arguments["tokenizer"]), trust_remote_code=bool(arguments.get("trust_remote_code"))
+    )
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        save(network, tokenizer, partial)
+        header = f"# The settings that made this network. Score it: ernie-m test {target.name}\n"
+        recipe = yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True)
+        (partial / RECIPE).write_text(header + recipe, encoding="utf-8")
+        write_json(partial / FACTS, {"versions": versions(), "results": results})
+        (partial / "README.md").write_text(model_card(network, config, results), encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def restore_network(checkpoint: Path) -> PreTrainedModel:
+    """Load the network of a checkpoint, without its backbone's folder.
+
+    Args:
+        checkpoint: A checkpoint of this command.
+
+    Raises:
+        InputError: It does not say which class made it.
+    """
+    class_path = load(checkpoint).get("hyper_parameters", {}).get("_class_path")
+    if class_path is None:
+        raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
+    module_name, _, name = class_path.rpartition(".")
+    module_class = getattr(importlib.import_module(module_name), name)
+    load_checkpoint = getattr(module_class, "restore", module_class.load_from_checkpoint)
+    network: PreTrainedModel = load_checkpoint(str(checkpoint)).network
+    return network.eval()
+
+
+def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save network and tokenizer; those of ERNIE-M with the code that a Python without this package needs.
+
+    Args:
+        network: Any transformers model.
+        tokenizer: Its tokenizer.
+        folder: The folder to write into.
+    """
+    with carrying_code(network, tokenizer):
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    if not isinstance(network, ernie_m.ErnieMPreTrainedModel):
+        return
+    config = read_json(folder / "config.json")
+    # A pipeline asks for the Auto class of its own task: feature extraction, say, for AutoModel.
+    for name, auto_class in AUTO_CLASSES.items():
+        module = getattr(ernie_m, name).__module__.rsplit(".", 1)[-1]
+        if (folder / f"{module}.py").is_file():
+            config["auto_map"][auto_class] = f"{module}.{name}"
+    write_json(folder / "config.json", config)
+
+
+@contextmanager
+def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Make `save_pretrained` copy ERNIE-M's code, through transformers' own mechanism, for the time of an export."""
+    wanted: list[tuple[Any, str]] = []
+    if isinstance(network, ernie_m.ErnieMPreTrainedModel):
+        wanted.append((type(network), AUTO_CLASSES.get(type(network).__name__, "AutoModel")))
+        wanted.append((type(network.config), "AutoConfig"))
+    if isinstance(tokenizer, ernie_m.ErnieMTokenizer):
+        wanted.append((type(tokenizer), "AutoTokenizer"))
+    before = [(cls, cls.__dict__.get("_auto_class", None)) for cls, _ in wanted]
+    try:
+        for cls, auto_class in wanted:
+            cls.register_for_auto_class(auto_class)
+        yield
+    finally:
+        for cls, auto_class in before:
+            cls._auto_class = auto_class
+
+
+def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Return the README of an exported folder.
+
+    Args:
+        network: The network.
+        config: The run's settings.
+        results: Its results.json; may be empty.
+    """
+    arguments = config["data"].get("init_args", {})
+    languages = sorted(set(results.get("test") or results.get("validate") or {}) - {MEAN})
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "license": "apache-2.0",
+        "tags": ["ernie_m", "cross-lingual"],
+    }
+    if languages:
+        front["language"] = languages
+    code = isinstance(network, ernie_m.ErnieMPreTrainedModel)
+    auto = AUTO_CLASSES.get(type(network).__name__, "AutoModel")
+    found = versions()
+    lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
+    lines += [f"# {config['run'].get('name') or 'Fine-tuned encoder'}", ""]
+    lines += [
+        f"A `{type(network).__name__}` fine-tuned from `{config['model']['init_args'].get('backbone')}` by the recipe in"
+    ]
+    lines += [f"`{RECIPE}` with ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
+    lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
+    lines += [f"from transformers import {auto}, AutoTokenizer", ""]
+    lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
+    if results:
+        lines += scores_section(results)
+    lines += ["## Made with", ""]
+    lines += [f"- {name} {version}" for name, version in found.items()]
+    lines += [
+        "",
+        "sentencepiece's versions break ties between segmentations differently: use the one above for the same ids.",
+    ]
+    lines += [f"Longest input: {arguments['max_length']} tokens."] if arguments.get("max_length") else []
+    return "\n".join(lines) + "\n"
+
+
+def scores_section(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the model card's table of scores."""
+    stages = [stage for stage in ("before", "validate", "test") if results.get(stage)]
+    if not stages:
+        return []
+    chosen = results.get("checkpoint", {})
+    lines = ["## Scores, in percent", "", f"Checkpoint: {chosen.get('rule')}, step {chosen.get('step')}.", ""]
+    languages = list(dict.fromkeys(name for stage in stages for name in results[stage] if name != MEAN)) + [MEAN]
+    columns = [
+        (stage, metric) for stage in stages for metric in results[stage].get(MEAN, {}) if metric not in NOT_SCORES
+    ]
+    lines += ["| language | " + " | ".join(f"{stage} {metric}" for stage, metric in columns) + " |"]
+    lines += ["| --- |" + " ---: |" * len(columns)]
+    for language in languages:
+        values = [results[stage].get(language, {}).get(metric) for stage, metric in columns]
+        lines += [f"| {language} | " + " | ".join("" if v is None else f"{100 * v:.2f}" for v in values) + " |"]
+    return [*lines, ""]

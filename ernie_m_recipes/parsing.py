@@ -1,0 +1,167 @@
+"""The parser behind `fit`, `validate`, `test` and `predict`, with errors that say what, where and what to do."""
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import LightningArgumentParser
+from omegaconf import OmegaConf
+
+from ernie_m.errors import InputError
+
+from .registry import did_you_mean
+
+# `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
+# level higher; this setting of jsonargparse makes the two the same.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+
+def bundled(name: str) -> str:
+    """Return the path of a sample that comes with the package: what `${bundled:tokenizer}` in a recipe stands for.
+
+    Args:
+        name: A file or folder under `datamodules/samples`.
+    """
+    return str(Path(__file__).resolve().parents[1] / "datamodules" / "samples" / name)
+
+
+OmegaConf.register_new_resolver("bundled", bundled, replace=True)
+
+CLASS_PATH = re.compile(r"^\s*class_path:\s*['\"]?([\w.]+)", re.MULTILINE)
+QUOTED_KEY = re.compile(r"(?:[Oo]ption|[Kk]ey|argument) ['\"]([\w.]+)['\"]|unrecognized arguments: --([\w.]+)")
+
+
+class RecipeParser(LightningArgumentParser):
+    """Lightning's parser, whose errors are `InputError`s that name the file and line and the closest valid key."""
+
+    command_line: Sequence[str] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise an `InputError` instead of printing the usage.
+
+        Args:
+            message: The parser's message.
+            ex: The exception behind it.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(self.describe(message)) from ex
+
+    def describe(self, message: str) -> str:
+        """Return a parser's message in one line with the place of the key and the closest valid keys.
+
+        Args:
+            message: jsonargparse's message.
+        """
+        found = QUOTED_KEY.search(message)
+        key = next((group for group in found.groups() if group), "") if found else ""
+        place = locate(key, self.command_line) if key else ""
+        hint = ""
+        if re.search(r"not accept|unrecognized|No action for key", message):
+            hint = did_you_mean(key, self.known_keys(full="." in key))
+        return f"{place}{shorten(message)}{hint}"
+
+    def known_keys(self, full: bool) -> set[str]:
+        """Collect the keys that a recipe may hold.
+
+        Args:
+            full: Keys with their dots; otherwise their last parts, with the arguments of the classes in use.
+        """
+        keys = {action.dest for action in self._actions if action.dest not in ("help", "config")}
+        for group in (parser for parser in getattr(self, "_subparsers_of", [])):
+            keys |= group.known_keys(full)
+        classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
+        arguments = {name for path in classes for name in arguments_of(path)}
+        if full:
+            return keys | {f"{part}.{name}" for part in ("model", "data") for name in arguments}
+        return {key.rsplit(".", 1)[-1] for key in keys} | arguments
+
+
+def shorten(message: str) -> str:
+    """Make one line of jsonargparse's nested message, without its dump of the whole value."""
+    lines = [line.strip() for line in message.splitlines()]
+    reasons = [
+        line for line in lines if line and not re.match(r"Given value|Subtypes:|Errors:|- Expected a .*NoneType", line)
+    ]
+    text = " ".join(reasons).replace("Does not validate against any of the Union subtypes", "").replace(" - ", " ")
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text).replace("typing.", "")
+    text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
+    text = re.sub(r"Expected a (.+?)\. Got value: ", r"expected \1, got ", text)
+    text = text.replace("the following arguments are required:", "these keys are missing:")
+    return re.sub(r"\s+", " ", text).strip().rstrip(".")
+
+
+def config_files(arguments: Sequence[str]) -> list[Path]:
+    """Return the files that the `--config` arguments of a command line name."""
+    found = []
+    for position, argument in enumerate(arguments):
+        if argument in ("--config", "-c") and position + 1 < len(arguments):
+            found.append(Path(arguments[position + 1]))
+        elif argument.startswith("--config="):
+            found.append(Path(argument.removeprefix("--config=")))
+    return found
+
+
+def locate(key: str, arguments: Sequence[str]) -> str:
+    """Say where a key was given: on the command line or in which file and line.
+
+    Args:
+        key: The key, with or without the dots before it.
+        arguments: The command line, with `--config` names resolved to files.
+    """
+    last = key.rsplit(".", 1)[-1]
+    for argument in reversed(arguments):
+        name = argument.split("=", 1)[0].removesuffix("+")
+        if name.startswith("--") and (name == f"--{key}" or name.endswith(f".{last}")):
+            return f"{name} on the command line: "
+    for path in reversed(config_files(arguments)):
+        for part in (last, key.split(".", 1)[0]):
+            for number, line in enumerate(read(path).splitlines(), start=1):
+                if re.match(rf"\s*(- )?[\"']?{re.escape(part)}[\"']?\+?\s*:", line):
+                    return f"{path}, line {number}: "
+    return ""
+
+
+def read(path: Path) -> str:
+    """Return a file's text, or nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def arguments_of(class_path: str) -> Iterable[str]:
+    """Return the names of the arguments of a class given by its dotted path; none where there is no such class."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        target: Any = getattr(__import__(module, fromlist=[name]), name)
+        return list(inspect.signature(target).parameters)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return []
+
+
+def check_yaml(path: Path) -> None:
+    """Refuse a file that is not a YAML mapping, naming the line.
+
+    Args:
+        path: A configuration file.
+
+    Raises:
+        InputError: It cannot be read, is not UTF-8, not YAML, or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--config {path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")

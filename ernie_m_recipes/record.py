@@ -1,0 +1,244 @@
+"""The run folder: one obvious file each for settings, versions, results, predictions and the log."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from pyarrow import parquet
+
+from . import __version__
+from .registry import asset_root
+from .targets import CONFIG, RECORD
+
+RESULTS = "results.json"
+LOG = "log.txt"
+FOLDER_VARIABLE = "ERNIE_M_RUN_FOLDER"
+PACKAGES = ( "torch", "lightning", "transformers", "datasets", "tokenizers", "sentencepiece", "safetensors",
+    "torchmetrics", "jsonargparse", "omegaconf", "numpy", "pyarrow",
+)  # fmt: skip
+LOGGERS = ("lightning.pytorch", "lightning.fabric", "ernie_m", "ernie_m_recipes", "lightning_modules", "datamodules")
+RUN_ALONE = ("ckpt_path", "weights_only", "verbose", "return_predictions", "resume")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its target and rename it, so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON for people to read."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is no file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def new_folder(directory: str, name: str, seed: int, stage: str) -> Path:
+    """Name the folder of a new run, `<directory>/<name>/<seed>-<time>`, the same in processes that this one starts.
+
+    Args:
+        directory: The folder of all runs.
+        name: The run's name.
+        seed: Its seed.
+        stage: `fit`, or what is done to a checkpoint, which then stands at the end of the name.
+    """
+    if FOLDER_VARIABLE in os.environ:
+        return Path(os.environ[FOLDER_VARIABLE])
+    suffix = "" if stage == "fit" else f"-{stage}"
+    base = Path(directory).absolute() / name / f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}{suffix}"
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def discard_if_unused(folder: Path) -> None:
+    """Remove a run folder that holds nothing but an empty log of metrics: the run failed before it began."""
+    if folder.is_dir() and not (folder / RECORD).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in list(folder.parents)[:2]:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    found = {"ernie-m-recipes": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def commit() -> dict[str, Any] | None:
+    """Return the checkout's commit and whether it has changes; None outside a checkout."""
+    root = asset_root()
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return {"id": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def devices(trainer: Trainer) -> dict[str, Any]:
+    """Return what a run computes on."""
+    names = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "strategy": type(trainer.strategy).__name__,
+        "processes": trainer.world_size,
+        "nodes": trainer.num_nodes,
+        "device": str(trainer.strategy.root_device),
+        "gpus": names,
+        "cpu": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "host": platform.node(),
+    }
+
+
+def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without what belongs to one call alone."""
+    return {key: value for key, value in config.items() if key not in RUN_ALONE}
+
+
+class RunRecord(Callback):
+    """Writes config.yaml, run.json and log.txt when a run really starts, and results when they are there.
+
+    Args:
+        folder: The run folder.
+        config: The resolved settings.
+        facts: What run.json says from the start.
+        continued: Whether the folder holds an earlier part of this run.
+    """
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any], continued: bool = False
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.facts = dict(facts)
+        self.continued = continued
+        self.handler: logging.Handler | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the folder with all processes."""
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the record."""
+        self.begin(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the record."""
+        self.begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the record."""
+        self.begin(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the record."""
+        self.begin(trainer)
+
+    def begin(self, trainer: Trainer) -> None:
+        """Write what is known before the first step, once, in the first process."""
+        if self.handler is not None or not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self.handler)
+        settings = yaml.safe_dump(shown_config(self.config), sort_keys=False, allow_unicode=True)
+        if not self.continued:
+            header = f"# {self.facts['recipe']}, resolved. Written by: {self.facts['command']}\n"
+            write_text(self.folder / CONFIG, header + settings)
+        fingerprints = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
+        self.note(
+            status="running",
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            versions=versions(),
+            commit=commit(),
+            devices=devices(trainer),
+            data=fingerprints,
+        )
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        self.facts.update(facts)
+        earlier = read_json(self.folder / RECORD) if self.continued else {}
+        write_json(self.folder / RECORD, {**earlier, **self.facts})
+
+    def close(self, status: str) -> None:
+        """Write how the run ended and stop logging; nothing where it never began."""
+        if self.handler is None:
+            return
+        self.note(status=status, ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self.handler)
+        self.handler.close()
+        self.handler = None
+
+
+def save_results(folder: Path, **parts: Any) -> None:
+    """Add parts to results.json."""
+    write_json(folder / RESULTS, {**read_json(folder / RESULTS), **parts})
+
+
+def save_predictions(folder: Path, stage: str, tables: Mapping[str, pyarrow.Table]) -> None:
+    """Write `predictions/<stage>/<language>.parquet` for every language.
+
+    Args:
+        folder: The run folder.
+        stage: `before`, `validate`, `test` or `predict`.
+        tables: Language to predictions.
+    """
+    for language, table in tables.items():
+        save_table(folder / "predictions" / stage / f"{language}.parquet", table)
+
+
+def save_table(path: Path, table: pyarrow.Table) -> None:
+    """Write a Parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        parquet.write_table(table, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def command_line(stage: str, words: Sequence[str]) -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["ernie-m", stage, *words]) if words else " ".join(sys.argv)

@@ -1,0 +1,131 @@
+"""Continuing a run: what may differ from its beginning, and what would change the result."""
+
+import fnmatch
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ernie_m.errors import InputError
+
+from .record import RUN_ALONE
+from .targets import CONFIG, run_folder_of
+
+MAY_DIFFER = (
+    "run.*",
+    "trainer.accelerator",
+    "trainer.strategy*",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.logger*",
+    "trainer.log_every_n_steps",
+    "trainer.enable_*",
+    "trainer.profiler*",
+    "trainer.detect_anomaly",
+    "trainer.default_root_dir",
+    "trainer.plugins*",
+    "trainer.num_sanity_val_steps",
+    "trainer.limit_test_batches",
+    "trainer.limit_predict_batches",
+    "trainer.max_time*",
+    "model.init_args.attn_implementation",
+    "model.init_args.gradient_checkpointing",
+    "data.init_args.path",
+    "data.init_args.*_path",
+    "data.init_args.cache_dir",
+    "data.init_args.num_workers",
+    "data.init_args.micro_batch_size",
+    "data.init_args.eval_tokens_per_batch",
+)
+"""Where a run is computed, read, logged and kept: none of it changes what is learned."""
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested settings into dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List the settings that would change the result, as `key: before -> now`.
+
+    Args:
+        before: The settings of the run so far.
+        now: Those it would be continued with.
+    """
+    old, new = flatten(before), flatten(now)
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[0] in RUN_ALONE or any(fnmatch.fnmatch(key, pattern) for pattern in MAY_DIFFER):
+            continue
+        if old.get(key) != new.get(key):
+            found.append(f"{key}: {old.get(key)} -> {new.get(key)}")
+    return found
+
+
+def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) -> list[str]:
+    """Compare a run that is about to continue with its beginning.
+
+    Args:
+        checkpoint: The checkpoint to continue from.
+        now: The present settings.
+        allow_changes: Whether differences are wanted.
+
+    Returns:
+        The differences, as `key: before -> now`.
+
+    Raises:
+        InputError: The checkpoint cannot be continued, or settings differ and that is not wanted.
+    """
+    if not checkpoint.exists():
+        raise InputError(f"--ckpt_path {checkpoint}: there is no such checkpoint")
+    content = load(checkpoint)
+    if checkpoint.is_file() and not content.get("optimizer_states"):
+        raise InputError(
+            f"{checkpoint}: holds weights alone, so training cannot continue from it; take last.ckpt beside it, or "
+            f"start anew with --model.init_from {checkpoint}"
+        )
+    run = run_folder_of(checkpoint)
+    if run is not None:
+        before = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        found = differences(before, now)
+    else:
+        stored = {k: v for k, v in content.get("hyper_parameters", {}).items() if not k.startswith("_")}
+        present = {k: v for k, v in (now.get("model") or {}).get("init_args", {}).items() if k in stored}
+        shared = {k: v for k, v in stored.items() if k in present}
+        found = differences({"model": {"init_args": shared}}, {"model": {"init_args": present}})
+    if found and not allow_changes:
+        raise InputError(
+            f"{checkpoint}: these settings would change the result of the run that it continues:\n  "
+            + "\n  ".join(found)
+            + "\nLeave them as they were, add --resume.allow_changes true, or start anew from its weights with "
+            f"--model.init_from {checkpoint}"
+        )
+    return found
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file without executing anything in it.
+
+    Args:
+        path: A checkpoint.
+
+    Raises:
+        InputError: It is damaged or no checkpoint.
+    """
+    if path.is_dir():
+        return {}
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise InputError(f"{path}: no checkpoint of this command: it holds no state_dict")
+    return content

@@ -1,0 +1,33 @@
+"""What a recipe says about the run itself, beside its trainer, model and data."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class RunSettings:
+    """What happens around the training, and where it is kept.
+
+    Args:
+        directory: The folder under which every run gets a folder of its own, `<name>/<seed>-<time>`.
+        name: The run's name; by default that of the first `--config`.
+        evaluate_before_fit: Evaluate the network before it is trained, so that the table shows both.
+        test_after_fit: Test the checkpoint that counts after the training.
+        export: Write the checkpoint that counts as a folder for transformers after the training.
+    """
+
+    directory: str = "runs"
+    name: str | None = None
+    evaluate_before_fit: bool = False
+    test_after_fit: bool = True
+    export: bool = True
+
+
+@dataclass
+class ResumeSettings:
+    """How strictly a continued run is held to what it was.
+
+    Args:
+        allow_changes: Continue although settings that change the result differ from the checkpoint's.
+    """
+
+    allow_changes: bool = False

@@ -1,0 +1,70 @@
+"""Score tables for the terminal: rich where there is one, plain where the output goes elsewhere."""
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+Results = Mapping[str, Mapping[str, float]]
+NOT_SCORES = ("examples", "missing", "ties", "chance", "collapsed")
+MEAN = "mean"
+
+
+def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]:
+    """Lay results of several evaluations side by side.
+
+    Args:
+        columns: Name of an evaluation to language to metric to value, shares between 0 and 1; `mean` is a language.
+
+    Returns:
+        The titles, and one row per language with percentages, the mean last.
+    """
+    metrics = list(
+        dict.fromkeys(m for results in columns.values() for s in results.values() for m in s if m not in NOT_SCORES)
+    )
+    languages = list(dict.fromkeys(name for results in columns.values() for name in results if name != MEAN))
+    languages += [MEAN] if any(MEAN in results for results in columns.values()) else []
+    titles = ["language"] + [
+        f"{column} {metric}" if len(metrics) > 1 or len(columns) == 1 else column
+        for column in columns
+        for metric in metrics
+    ]
+    counted = any("examples" in scores for results in columns.values() for scores in results.values())
+    titles += ["examples"] if counted else []
+    rows = []
+    for language in languages:
+        row = [language]
+        for results in columns.values():
+            scores = results.get(language, {})
+            row += [f"{100 * scores[metric]:.2f}" if metric in scores else "" for metric in metrics]
+        if counted:
+            counts = [int(r[language]["examples"]) for r in columns.values() if "examples" in r.get(language, {})]
+            row.append(str(counts[-1]) if counts else "")
+        rows.append(row)
+    return titles, rows
+
+
+def print_scores(title: str, columns: Mapping[str, Results]) -> None:
+    """Print a per-language table, in percent.
+
+    Args:
+        title: The line above it.
+        columns: As in `rows_of`.
+    """
+    titles, rows = rows_of(columns)
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
+        print(title)
+        for row in [titles, *rows]:
+            cells = [row[0].ljust(widths[0])] + [
+                cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+            ]
+            print("  ".join(cells).rstrip(), flush=True)
+        return
+    table = Table(title=title, title_justify="left")
+    for position, name in enumerate(titles):
+        table.add_column(name, justify="right" if position else "left")
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == MEAN else None)
+    Console().print(table)

@@ -1,0 +1,216 @@
+"""What the words of a command line mean: recipe names, run folders, checkpoints, exported folders."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ernie_m.errors import InputError
+
+from .parsing import check_yaml
+from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
+
+CONFIG = "config.yaml"
+RECORD = "run.json"
+RECIPE = "recipe.yaml"
+LAST = Path("checkpoints") / "last.ckpt"
+BEST = Path("checkpoints") / "best.ckpt"
+
+
+@dataclass
+class Invocation:
+    """A command line with every name resolved.
+
+    Attributes:
+        stage: `fit`, `validate`, `test` or `predict`.
+        arguments: What the parser gets: options alone, `--config` naming files.
+        name: The first configuration's name, which a run is called by unless the recipe says otherwise.
+        run: The run folder that `fit` continues, if any.
+        origin: The checkpoint or exported folder that is scored, if any.
+        output: The file that `predict` writes, if any.
+    """
+
+    stage: str
+    arguments: list[str]
+    name: str = "run"
+    run: Path | None = None
+    origin: Path | None = None
+    output: Path | None = None
+    configs: list[Path] = field(default_factory=list)
+
+
+def chosen_checkpoint(run: Path) -> Path:
+    """Return the checkpoint of a run that counts.
+
+    Args:
+        run: A run folder.
+
+    Raises:
+        InputError: The run has no checkpoint.
+    """
+    record = json.loads((run / RECORD).read_text(encoding="utf-8")) if (run / RECORD).is_file() else {}
+    named = (record.get("checkpoint") or {}).get("path")
+    for candidate in ([run / named] if named else []) + [run / BEST, run / LAST]:
+        if candidate.exists():
+            return candidate
+    raise InputError(
+        f"{run}: the run has no checkpoint in {run / 'checkpoints'}; it stopped before its first validation"
+    )
+
+
+def run_folder_of(path: Path) -> Path | None:
+    """Return the run folder that a checkpoint lies in, or None.
+
+    Args:
+        path: A checkpoint.
+    """
+    for parent in list(path.resolve().parents)[:2]:
+        if (parent / CONFIG).is_file():
+            return parent
+    return None
+
+
+def parse(stage: str, words: Sequence[str]) -> Invocation:
+    """Resolve the names in a command line.
+
+    A word without dashes in front may be a recipe's name or file (as if `--config` stood before it), a run folder, a
+    checkpoint in one, or an exported folder.
+
+    Args:
+        stage: `fit`, `validate`, `test` or `predict`.
+        words: The arguments after it.
+
+    Raises:
+        InputError: A target is none of these, or a file is missing.
+        UnknownNameError: No recipe or fragment has a name that `--config` gives.
+    """
+    call = Invocation(stage, [])
+    rest = list(words)
+    target: str | None = None
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if option in ("--config", "-c", "--input", "--output"):
+            if not equals:
+                if not rest:
+                    raise InputError(f"{option} needs a value")
+                value = rest.pop(0)
+            take_option(call, option, value)
+        elif word.startswith("-"):
+            call.arguments.append(word)
+            if not equals and rest and not rest[0].startswith("--") and takes_value(word):
+                call.arguments.append(rest.pop(0))
+        elif target is None and not call.arguments:
+            target = word
+        else:
+            raise InputError(f"{stage}: unexpected {word!r}; options start with two dashes, the target comes first")
+    if target is not None:
+        use_target(call, target)
+    if not call.configs and not {"--help", "-h"} & set(call.arguments):
+        raise InputError(
+            f"{stage} needs a recipe (`ernie-m {stage} --config xnli/transfer_base`; `ernie-m ls` lists them)"
+            + (
+                " or a run folder to continue"
+                if stage == "fit"
+                else ", a run folder, a checkpoint or an exported folder"
+            )
+        )
+    call.arguments = [part for path in call.configs for part in ("--config", str(path))] + call.arguments
+    return call
+
+
+def takes_value(option: str) -> bool:
+    """Say whether an option is followed by a value: all are but these."""
+    return option not in ("--help", "-h", "--print_config")
+
+
+def take_option(call: Invocation, option: str, value: str) -> None:
+    """Note a `--config`, `--input` or `--output`."""
+    if option in ("--config", "-c"):
+        path = resolve_config(value)
+        check_yaml(path)
+        if not call.configs:
+            call.name = value.removesuffix(".yaml") if path != Path(value) else path.stem
+        call.configs.append(path)
+        return
+    if call.stage != "predict":
+        raise InputError(f"{option} belongs to predict, not to {call.stage}")
+    if option == "--output":
+        call.output = Path(value)
+        return
+    if not Path(value).is_file():
+        raise InputError(f"--input {value}: there is no such file")
+    call.arguments.append(f"--data.init_args.predict_path={value}")
+
+
+def use_target(call: Invocation, word: str) -> None:
+    """Turn a run folder, checkpoint, exported folder or recipe name into options."""
+    path = Path(word)
+    if (path / CONFIG).is_file():
+        use_run(call, path)
+    elif path.suffix == ".ckpt" or (path.is_file() and not path.suffix == ".yaml"):
+        use_checkpoint(call, path)
+    elif (path / RECIPE).is_file() and (path / "config.json").is_file():
+        use_export(call, path)
+    elif path.is_dir():
+        raise InputError(
+            f"{path}: neither a run folder (it holds no {CONFIG}) nor one that this command exported (no {RECIPE}). "
+            f"A plain transformers folder is scored by `ernie-m {call.stage} --config RECIPE --model.backbone {path}`"
+        )
+    else:
+        try:
+            first = resolve_config(word)
+        except UnknownNameError as error:
+            known = [entry.name for entry in entries("recipe")]
+            raise InputError(
+                f"{word!r} is no recipe, run folder, checkpoint or exported folder{did_you_mean(word, known)}"
+            ) from error
+        check_yaml(first)
+        call.configs.insert(0, first)
+        call.name = find(word).name if first != path else path.stem
+
+
+def use_run(call: Invocation, run: Path) -> None:
+    """Continue or score a run folder."""
+    call.configs.insert(0, run / CONFIG)
+    if call.stage == "fit":
+        call.run = run
+        if not (run / LAST).exists():
+            raise InputError(f"{run}: there is no {LAST} to continue from; start the recipe again with --config")
+        call.arguments.append(f"--ckpt_path={run / LAST}")
+        return
+    call.origin = chosen_checkpoint(run)
+    call.arguments.append(f"--ckpt_path={call.origin}")
+
+
+def use_checkpoint(call: Invocation, path: Path) -> None:
+    """Continue or score a checkpoint with the recipe that lies beside it."""
+    if not path.exists():
+        raise InputError(f"{path}: there is no such checkpoint")
+    run = run_folder_of(path)
+    if run is None and not call.configs:
+        raise InputError(f"{path}: no {CONFIG} beside the checkpoint or one folder up; name its recipe with --config")
+    if run is not None:
+        call.configs.insert(0, run / CONFIG)
+    if call.stage == "fit" and run is not None:
+        call.run = run
+    call.origin = path
+    call.arguments.append(f"--ckpt_path={path}")
+
+
+def use_export(call: Invocation, folder: Path) -> None:
+    """Score an exported folder with the recipe it carries."""
+    if call.stage == "fit":
+        raise InputError(
+            f"{folder}: an exported folder cannot be continued (it has no optimiser state). To train from its weights: "
+            f"ernie-m fit --config RECIPE --model.backbone {folder}"
+        )
+    call.configs.insert(0, folder / RECIPE)
+    call.origin = folder
+    call.arguments = [
+        f"--model.init_args.backbone={folder}",
+        "--model.init_args.from_scratch=null",
+        "--model.init_args.init_from=null",
+        f"--data.init_args.tokenizer={folder}",
+        *call.arguments,
+    ]

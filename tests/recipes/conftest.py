@@ -1,0 +1,93 @@
+"""Data and arguments that make the real command finish in seconds."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from ernie_m_recipes.__main__ import main
+
+LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+WORDS = ("house", "water", "peace", "right", "freedom", "law", "people", "work", "school", "family")
+
+
+def pairs(count: int, seed: int) -> pyarrow.Table:
+    """Pairs whose label follows from whether the second text repeats, denies or replaces the first."""
+    draw = random.Random(seed)
+    rows: dict[str, list[object]] = {"premise": [], "hypothesis": [], "label": []}
+    for number in range(count):
+        label = number % 3
+        premise = " ".join(draw.choices(WORDS, k=draw.randint(2, 8)))
+        rows["premise"].append(premise)
+        rows["hypothesis"].append([premise, " ".join(draw.choices(WORDS, k=4)), f"no {premise}"][label])
+        rows["label"].append(label)
+    return pyarrow.table(rows)
+
+
+@pytest.fixture(scope="session")
+def tiny_xnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in XNLI's layout: 48 training pairs in every language, 12 to validate and 12 to test."""
+    root = tmp_path_factory.mktemp("xnli")
+    for number, language in enumerate(LANGUAGES):
+        (root / language).mkdir()
+        for split, count in (("train", 48), ("validation", 12), ("test", 12)):
+            name = f"{split}-00000-of-00001.parquet"
+            parquet.write_table(pairs(count, 100 * number + count + len(split)), root / language / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def quick(tiny_checkpoint: Path, tiny_xnli: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that turn an XNLI recipe into twelve steps with a tiny network on tiny data."""
+    return [
+        f"--model.backbone={tiny_checkpoint}",
+        "--model.from_scratch=null",
+        f"--data.path={tiny_xnli}",
+        "--data.validation_languages=[de, en]",
+        "--data.test_languages=[de, en, zh]",
+        "--data.global_batch_size=8",
+        "--data.micro_batch_size=4",
+        "--data.num_workers=0",
+        f"--data.cache_dir={tmp_path_factory.mktemp('cache')}",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        "--trainer.max_epochs=2",
+        "--trainer.max_steps=-1",
+        "--trainer.val_check_interval=3",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.enable_model_summary=false",
+    ]
+
+
+@pytest.fixture
+def ernie_m(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: returns its exit code, and what it wrote to stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random BERT weights, as mBERT's would lie there, and a tokenizer that knows the words above."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "no"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
