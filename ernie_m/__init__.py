@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
 from .configuration import ErnieMConfig
@@ -25,6 +26,7 @@ from .heads import (
 )
 from .modeling import ErnieMModel, ErnieMPreTrainedModel
 from .published import PUBLISHED, resolve
+from .tokenization import ErnieMTokenizer
 
 AutoConfig.register("ernie_m", ErnieMConfig)
 AutoModel.register(ErnieMConfig, ErnieMModel)
@@ -33,6 +35,7 @@ AutoModelForMultipleChoice.register(ErnieMConfig, ErnieMForMultipleChoice)
 AutoModelForQuestionAnswering.register(ErnieMConfig, ErnieMForQuestionAnswering)
 AutoModelForSequenceClassification.register(ErnieMConfig, ErnieMForSequenceClassification)
 AutoModelForTokenClassification.register(ErnieMConfig, ErnieMForTokenClassification)
+AutoTokenizer.register(ErnieMConfig, tokenizer_class=ErnieMTokenizer)
 
 __all__ = [
     "PUBLISHED",
@@ -45,6 +48,7 @@ __all__ = [
     "ErnieMForTokenClassification",
     "ErnieMModel",
     "ErnieMPreTrainedModel",
+    "ErnieMTokenizer",
     "InputError",
     "resolve",
 ]
