@@ -106,12 +106,10 @@ class PairClassification(TaskDataModule):
 
     def read(self, split: str, paths: list[Path]) -> pa.Table:
         """Reads the texts and, except for prediction, the labels as numbers."""
-        texts = [column for column in (self.first_column, self.second_column) if column is not None]
+        texts = self._text_columns()
         labelled = split != "predict"
         rows = read_rows(paths, [*texts, self.label_column] if labelled else texts)
-        columns = [texts_of(rows, column) for column in texts] if rows.table.num_rows else []
-        if not columns:
-            return pa.table({})
+        columns = [texts_of(rows, column) for column in texts]
         names = ["first", "second"][: len(columns)]
         if labelled:
             columns.append(pa.array(self._labels(rows)))
@@ -149,6 +147,9 @@ class PairClassification(TaskDataModule):
         """Pads `input_ids`."""
         return PairCollator(self.pad_id, labelled=split != "predict")
 
+    def _text_columns(self) -> list[str]:
+        return [column for column in (self.first_column, self.second_column) if column is not None]
+
     def _find_label_names(self) -> list[str]:
         split = next((split for split in ("train", "validation", "test") if self._files[split]), None)
         if split is None:
@@ -157,7 +158,9 @@ class PairClassification(TaskDataModule):
         stated = class_names(paths[0], self.label_column)
         if stated is not None:
             return _checked_names(stated)
-        rows = read_rows(paths, [self.label_column])
+        rows = read_rows(paths, [*self._text_columns(), self.label_column])
+        if not rows.table.num_rows:
+            raise InputError(f"{paths[0]}: the {split} split is empty.")
         values = pc.unique(self._label_column(rows)).to_pylist()
         if not all(isinstance(value, int | str) and not isinstance(value, bool) for value in values):
             raise InputError(

@@ -88,6 +88,8 @@ def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
         InputError: The column holds something else than text, or a null, named with its place.
     """
     values = rows.table.column(column)
+    if not rows.table.num_rows:
+        return pa.chunked_array([], type=pa.string())
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_null(values.type):
@@ -133,7 +135,7 @@ def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
             table = pq.read_table(path, columns=list(columns), partitioning=None)
         table = table.select(list(columns)).replace_schema_metadata()
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
     return table
 
@@ -144,7 +146,7 @@ def _schema(path: Path) -> pa.Schema:
             return pq.read_schema(path)
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             return stream.schema
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
 
 

@@ -84,7 +84,7 @@ def _matching(folder: Path, pattern: str, source: str) -> list[Path]:
         return paths
     message = f"{source}: no file '{pattern}'"
     first, separator, rest = pattern.partition("/")
-    if separator and not literal.is_absolute():
+    if separator and source != pattern:
         siblings = sorted({path.relative_to(folder).parts[0] for path in folder.glob(f"*/{rest}")})
         message += f"; such a file is there for {', '.join(siblings) or 'no language'}, not for {first}"
     raise InputError(f"{message}.")
