@@ -169,6 +169,6 @@ class CheckpointThatCounts(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state, the best checkpoint only where its file is in this run's folder."""
         self.history = list(state_dict["history"])
-        self.saved_step = state_dict["saved_step"]
+        self.saved_step = state_dict["saved_step"] if (self.folder / LAST).exists() else -1
         if (self.folder / BEST).exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]

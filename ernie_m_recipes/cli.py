@@ -1,5 +1,6 @@
 """`ernie-m fit | validate | test | predict`: Lightning's CLI with recipes by name, run folders and checked resuming."""
 
+import importlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -57,6 +59,25 @@ class RecipeCLI(LightningCLI):
             trainer_defaults={"use_distributed_sampler": False},
             args=[call.stage, *call.arguments],
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the one stage that is run: building the parsers of all four takes four times as long."""
+        return {self.call.stage: LightningCLI.subcommands()[self.call.stage]}
+
+    def settings_of(self, call: Invocation) -> dict[str, Any]:
+        """Return the settings of another command line of the same stage, without building the parser again.
+
+        Args:
+            call: The resolved command line.
+        """
+        self.call = call
+        self.parse_arguments(self.parser, [call.stage, *call.arguments])
+        settings: dict[str, Any] = self.config[call.stage].as_dict()
+        return settings
+
+    def _set_seed(self) -> None:
+        if not self.only_parse:
+            super()._set_seed()
 
     # Parsing
 
@@ -106,6 +127,12 @@ class RecipeCLI(LightningCLI):
         elif settings.ckpt_path and not Path(settings.ckpt_path).exists():
             raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
 
+    def _dump_config(self) -> None:
+        """Dump the settings without what follows from the data, so that they can be read again as a recipe."""
+        if not hasattr(self, "config_dump"):
+            text = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False, format="yaml")
+            self.config_dump = yaml.safe_load(text)[self.config["subcommand"]]
+
     # Building
 
     def before_instantiate_classes(self) -> None:
@@ -131,11 +158,17 @@ class RecipeCLI(LightningCLI):
         # Processes that Lightning starts run this same command and must find the same folder.
         os.environ[record.FOLDER_VARIABLE] = str(self.folder)
         place_loggers(settings.trainer.logger, self.folder)
+        if self.call.run is not None and rank_zero_only.rank == 0:
+            record.set_aside_metrics(self.folder)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""
-        if not self.only_parse:
-            super().instantiate_classes()
+        if self.only_parse:
+            return
+        super().instantiate_classes()
+        if checkpoint := self.config[self.subcommand].ckpt_path:
+            # The checkpoint says how to build its network, so that the backbone is not needed again.
+            self.model.restore_from = str(checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the callbacks that every run has.
@@ -215,6 +248,8 @@ class RecipeCLI(LightningCLI):
         settings = self.config[self.subcommand]
         if settings.ckpt_path:
             self.datamodule.allow_changes = settings.resume.allow_changes
+            if self.folder is not None and rank_zero_only.rank == 0:
+                resume.take_best(Path(settings.ckpt_path), self.folder)
         elif settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if settings.run.test_after_fit else self.trainer.validate
             evaluate(self.model, datamodule=self.datamodule, verbose=False)
@@ -424,6 +459,22 @@ def is_worth_reading(entry: logging.LogRecord) -> bool:
     return "litlogger" not in message and "`weights_only` was not set" not in message
 
 
+def prepare() -> None:
+    """Make classes importable by name, quietly: ours, and the user's own in the current folder.
+
+    Raises:
+        InputError: Another project's package hides one of ours.
+    """
+    # A script's folder is on the path, not the current one. Last, so that nothing there hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    refuse_shadows()
+    quieten()
+    # Their classes are known to the parser by name alone once they are imported.
+    importlib.import_module("datamodules")
+    importlib.import_module("lightning_modules")
+
+
 def main(stage: str, words: Sequence[str]) -> int:
     """Run one stage.
 
@@ -434,17 +485,11 @@ def main(stage: str, words: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    # A script's folder is on the path, not the current one; classes of the user's own may lie there. Last, so that
-    # nothing there hides an installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    refuse_shadows()
-    quieten()
-    import datamodules  # noqa: F401  (makes class names without their module known to the parser)
-    import lightning_modules  # noqa: F401
-
+    prepare()
     inherited = os.environ.get(record.FOLDER_VARIABLE)
     call = parse(stage, words)
+    if call.output is not None:
+        predictions.check_output(call.output)
     try:
         RecipeCLI(call, words).run()
     except SystemExit as error:

@@ -112,8 +112,8 @@ def restore_network(checkpoint: Path) -> PreTrainedModel:
         raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
     module_name, _, name = class_path.rpartition(".")
     module_class = getattr(importlib.import_module(module_name), name)
-    load_checkpoint = getattr(module_class, "restore", module_class.load_from_checkpoint)
-    network: PreTrainedModel = load_checkpoint(str(checkpoint)).network
+    module = module_class.load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
+    network: PreTrainedModel = module.network
     return network.eval()
 
 

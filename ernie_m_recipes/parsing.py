@@ -29,7 +29,7 @@ def bundled(name: str) -> str:
     return str(Path(__file__).resolve().parents[1] / "datamodules" / "samples" / name)
 
 
-OmegaConf.register_new_resolver("bundled", bundled, replace=True)
+OmegaConf.register_resolver("bundled", bundled, replace=True)
 
 CLASS_PATH = re.compile(r"^\s*class_path:\s*['\"]?([\w.]+)", re.MULTILINE)
 QUOTED_KEY = re.compile(r"(?:[Oo]ption|[Kk]ey|argument) ['\"]([\w.]+)['\"]|unrecognized arguments: --([\w.]+)")

@@ -1,6 +1,7 @@
 """The run folder: one obvious file each for settings, versions, results, predictions and the log."""
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -83,6 +84,14 @@ def discard_if_unused(folder: Path) -> None:
         for parent in list(folder.parents)[:2]:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def set_aside_metrics(folder: Path) -> None:
+    """Rename the metrics of the run's earlier part, which the CSV logger of the next one would delete."""
+    for path in (folder / "metrics.csv", folder / "hparams.yaml"):
+        if path.is_file():
+            number = next(n for n in itertools.count(1) if not path.with_stem(f"{path.stem}-{n}").exists())
+            path.rename(path.with_stem(f"{path.stem}-{number}"))
 
 
 def versions() -> dict[str, str]:

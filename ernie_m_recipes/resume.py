@@ -1,6 +1,7 @@
 """Continuing a run: what may differ from its beginning, and what would change the result."""
 
 import fnmatch
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from ernie_m.errors import InputError
 
 from .record import RUN_ALONE
-from .targets import CONFIG, run_folder_of
+from .targets import BEST, CONFIG, run_folder_of
 
 MAY_DIFFER = (
     "run.*",
@@ -109,6 +110,20 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
             f"--model.init_from {checkpoint}"
         )
     return found
+
+
+def take_best(checkpoint: Path, folder: Path) -> None:
+    """Copy the best checkpoint so far into the folder of a run that continues another one elsewhere.
+
+    Args:
+        checkpoint: The checkpoint to continue from.
+        folder: The new run folder.
+    """
+    run = run_folder_of(checkpoint)
+    if run is None or run.resolve() == folder.resolve() or not (run / BEST).is_file():
+        return
+    (folder / BEST).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / BEST, folder / BEST)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,0 +1,250 @@
+"""A whole run through the real command, on tiny data: what it leaves behind, and what can be done with that."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+import torch
+import yaml
+from pyarrow import parquet
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from ernie_m_recipes.__main__ import main
+
+INTERRUPT = """
+import os
+from lightning.pytorch import Callback
+
+class Interrupt(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 7 and "INTERRUPT" in os.environ:
+            raise KeyboardInterrupt
+"""
+
+
+def only_run(directory: Path) -> Path:
+    (record,) = directory.rglob("run.json")
+    return record.parent
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def run(quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs")
+    options = ["--model.learning_rate=2e-3", f"--run.directory={directory}"]
+    assert main(["fit", "--config", "xnli/transfer_base", *quick, *options]) == 0
+    return only_run(directory)
+
+
+def test_the_run_folder_is_named_after_recipe_and_seed(run: Path) -> None:
+    assert run.parts[-3:-1] == ("xnli", "transfer_base")
+    assert run.name.startswith("1-")
+    assert {path.name for path in run.iterdir()} >= {
+        "config.yaml", "run.json", "results.json", "log.txt", "metrics.csv", "checkpoints", "predictions", "export",
+    }  # fmt: skip
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_the_record_names_versions_data_and_the_checkpoint_that_counts(run: Path) -> None:
+    record = read(run / "run.json")
+    assert record["status"] == "finished"
+    assert record["recipe"] == "xnli/transfer_base"
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["sentencepiece"]
+    assert record["data"].keys() == {f"{split}/{language}" for split, language in (
+        ("train", "en"), ("validation", "de"), ("validation", "en"), ("test", "de"), ("test", "en"), ("test", "zh"),
+    )}  # fmt: skip
+    assert record["checkpoint"]["rule"] == "highest val/en/accuracy"
+    history = read(run / "results.json")["history"]
+    assert [entry["step"] for entry in history] == [3, 6, 9, 12]
+    best = max(entry["results"]["en"]["accuracy"] for entry in history)
+    first = next(entry["step"] for entry in history if entry["results"]["en"]["accuracy"] == best)
+    assert (record["checkpoint"]["step"], record["checkpoint"]["value"]) == (first, pytest.approx(best))
+
+
+def test_scores_follow_from_the_predictions_that_were_kept(run: Path) -> None:
+    results = read(run / "results.json")
+    for stage in ("test",):
+        for language in ("de", "en", "zh"):
+            table = parquet.read_table(run / "predictions" / stage / f"{language}.parquet")
+            assert table.column("example_id").to_pylist() == list(range(12))
+            right = pc.sum(pc.equal(table.column("label"), table.column("prediction"))).as_py()
+            assert results[stage][language]["accuracy"] == pytest.approx(right / 12)
+        accuracies = [results[stage][language]["accuracy"] for language in ("de", "en", "zh")]
+        assert results[stage]["mean"]["accuracy"] == pytest.approx(sum(accuracies) / 3)
+
+
+def test_the_table_of_a_run_is_printed_plain_into_a_pipe(run: Path, ernie_m) -> None:
+    code, out, _ = ernie_m("test", run, f"--run.directory={run.parent / 'again'}")
+    assert code == 0
+    results = read(run / "results.json")["test"]
+    lines = [line.split() for line in out.splitlines()]
+    for language in ("de", "en", "zh"):
+        assert [language, f"{100 * results[language]['accuracy']:.2f}", "12"] in lines
+    assert ["mean", f"{100 * results['mean']['accuracy']:.2f}", "36"] in lines
+
+
+@pytest.mark.parametrize("target", ["checkpoints/best.ckpt", "export"])
+def test_a_checkpoint_and_an_export_score_as_the_run_did(run: Path, target: str, tmp_path: Path, ernie_m) -> None:
+    code, _, err = ernie_m("test", run / target, f"--run.directory={tmp_path}")
+    assert code == 0, err
+    again = only_run(tmp_path)
+    for language in ("de", "en", "zh"):
+        before = parquet.read_table(run / "predictions" / "test" / f"{language}.parquet")
+        after = parquet.read_table(again / "predictions" / "test" / f"{language}.parquet")
+        for name in before.column_names:
+            old, new = before.column(name).to_pylist(), after.column(name).to_pylist()
+            assert new == (pytest.approx(old, abs=1e-6) if isinstance(old[0], float) else old)
+
+
+def test_config_yaml_is_a_recipe_that_gives_the_same_settings(run: Path, ernie_m) -> None:
+    code, out, err = ernie_m("fit", "--config", run / "config.yaml", "--print_config")
+    assert code == 0, err
+    printed = yaml.safe_load(out)
+    saved = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert {key: printed[key] for key in saved} == saved
+    assert saved["data"]["init_args"]["tokenizer"] == saved["model"]["init_args"]["backbone"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "other"), [(".jsonl", ".jsonl"), (".csv", ".csv"), (".parquet", ".csv"), (".tsv", ".jsonl")]
+)
+def test_predict_reads_and_writes_every_format(
+    run: Path, tiny_xnli: Path, suffix: str, other: str, tmp_path: Path, ernie_m
+) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{other}"
+    table = parquet.read_table(next((tiny_xnli / "en").glob("test-*"))).drop_columns("label")
+    rows = table.to_pylist()
+    if suffix == ".jsonl":
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif suffix == ".parquet":
+        parquet.write_table(table, source)
+    else:
+        with source.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    code, out, err = ernie_m("predict", run, "--input", source, "--output", target)
+    assert code == 0, err
+    assert "12 rows" in out
+    if other == ".jsonl":
+        written = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    else:
+        with target.open(encoding="utf-8", newline="") as file:
+            written = list(csv.DictReader(file))
+    expected = parquet.read_table(run / "predictions" / "test" / "en.parquet").to_pylist()
+    for row, given, known in zip(written, rows, expected, strict=True):
+        assert (row["premise"], row["hypothesis"]) == (given["premise"], given["hypothesis"])
+        assert row["prediction"] == known["prediction"]
+        for label in ("entailment", "neutral", "contradiction"):
+            assert float(row[f"probability_{label}"]) == pytest.approx(known[f"probability_{label}"], abs=1e-5)
+
+
+def test_the_export_gives_what_the_trained_module_gives(run: Path) -> None:
+    from lightning_modules import SequenceClassification
+
+    module = SequenceClassification.load_from_checkpoint(str(run / "checkpoints" / "best.ckpt")).eval()
+    exported = AutoModelForSequenceClassification.from_pretrained(run / "export")
+    tokenizer = AutoTokenizer.from_pretrained(run / "export")
+    batch = tokenizer(["peace and water", "law"], ["no peace", "school"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        wanted = module.network(**module.network_inputs(batch)).logits
+        found = exported(**batch).logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+    assert exported.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
+
+
+def test_pipelines_of_transformers_run_the_export(run: Path) -> None:
+    folder = str(run / "export")
+    (classified,) = pipeline("text-classification", folder)([{"text": "peace and water", "text_pair": "no peace"}])
+    assert classified["label"] in ("entailment", "neutral", "contradiction")
+    zero_shot = pipeline("zero-shot-classification", folder)("peace and water", candidate_labels=["law", "school"])
+    assert sum(zero_shot["scores"]) == pytest.approx(1)
+    (vectors,) = pipeline("feature-extraction", folder)("peace and water")
+    assert len(vectors[0]) == 32
+
+
+def test_export_writes_the_checkpoint_that_counts_and_never_over_something(run: Path, tmp_path: Path, ernie_m) -> None:
+    target = tmp_path / "out"
+    code, _, err = ernie_m("export", run, target)
+    assert code == 0, err
+    assert (target / "model.safetensors").read_bytes() == (run / "export" / "model.safetensors").read_bytes()
+    assert read(target / "export.json")["versions"]["sentencepiece"]
+    assert "| mean |" in (target / "README.md").read_text(encoding="utf-8")
+    code, _, err = ernie_m("export", run, target)
+    assert code == 2
+    assert "exists" in err
+
+
+def test_an_interrupted_run_continues_to_the_same_result(
+    run: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+) -> None:
+    (tmp_path / "interrupt.py").write_text(INTERRUPT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTERRUPT", "1")
+    options = ["--model.learning_rate=2e-3", "--trainer.callbacks+=interrupt.Interrupt"]
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *quick, *options)
+    assert code == 130
+    stopped = only_run(tmp_path / "runs")
+    assert f"ernie-m fit {stopped}" in err
+    assert read(stopped / "run.json")["status"] == "interrupted"
+    assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    monkeypatch.delenv("INTERRUPT")
+    code, _, err = ernie_m("fit", stopped)
+    assert code == 0, err
+    assert (stopped / "metrics-1.csv").is_file()
+    assert (stopped / "metrics.csv").is_file()
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    continued = torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+    expected, found = read(run / "results.json"), read(stopped / "results.json")
+    assert found["test"] == expected["test"]
+    assert found["history"] == expected["history"]
+
+
+def test_a_changed_setting_that_changes_the_result_is_refused(run: Path, tmp_path: Path, ernie_m) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    code, _, err = ernie_m("fit", run, "--model.learning_rate=1e-3", "--data.max_length=64", "--data.num_workers=1")
+    assert code == 2
+    assert "model.init_args.learning_rate: 0.002 -> 0.001" in err
+    assert "data.init_args.max_length: 256 -> 64" in err
+    assert "num_workers" not in err
+    assert "Traceback" not in err
+    assert last.read_bytes() == before
+
+
+def test_a_change_that_is_asked_for_takes_effect(run: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
+    arguments = ["fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
+    options = [
+        "--resume.allow_changes=true",
+        "--model.learning_rate=1e-3",
+        "--trainer.max_epochs=3",
+        f"--run.directory={tmp_path}",
+    ]
+    code, _, err = ernie_m(*arguments, *options)
+    assert code == 0, err
+    new = only_run(tmp_path)
+    record = read(new / "run.json")
+    assert "model.init_args.learning_rate: 0.002 -> 0.001" in record["changes"]
+    state = torch.load(new / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 18
+    assert max(group["initial_lr"] for group in state["optimizer_states"][0]["param_groups"]) == pytest.approx(1e-3)
+
+
+def test_devices_and_workers_may_change(run: Path, tmp_path: Path, ernie_m) -> None:
+    arguments = ["fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
+    code, _, err = ernie_m(
+        *arguments,
+        "--data.num_workers=1",
+        "--data.micro_batch_size=8",
+        "--trainer.logger=false",
+        f"--run.directory={tmp_path}",
+    )
+    assert code == 0, err
+    assert read(only_run(tmp_path) / "run.json")["changes"] == []
