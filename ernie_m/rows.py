@@ -9,6 +9,7 @@ from transformers.utils.generic import PaddingStrategy
 
 from .encoding import Encodings, Layout
 from .errors import InputError
+from .segmentation import check_text
 from .truncation import Windows
 
 
@@ -58,12 +59,20 @@ def arrange(text: Any, pair: Any, words: bool) -> Batch:
         if not isinstance(pair, list) or len(pair) != len(text):
             given = f"{len(pair)}" if isinstance(pair, list) else f"one {type(pair).__name__}"
             raise InputError(f"{len(text)} first texts but {given} for the second. Give two lists of the same length.")
+        _refuse_none(text, "first text")
+        _refuse_none(pair, "second text")
         return Batch(list(text), list(pair), batched=True)
     if set(map(type, text)) <= {str}:
         return Batch(list(text), None, batched=True)
+    _refuse_none(text, "text")
     sides = [_sides(item, number, words) for number, item in enumerate(text)]
     seconds = [second for _, second in sides]
     return Batch([first for first, _ in sides], seconds if any(s is not None for s in seconds) else None, batched=True)
+
+
+def _refuse_none(texts: list[Any], role: str) -> None:
+    if None in texts:
+        check_text(None, f"{role} {texts.index(None)} of {len(texts)}")
 
 
 def _as_list(value: Any) -> Any:

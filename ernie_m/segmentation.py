@@ -240,10 +240,11 @@ class Segmenter:
     def _encode(self, texts: str | list[str], kind: type[int] | type[str], threads: int | None = None) -> Any:
         try:
             return self.model.Encode(texts, out_type=kind, num_threads=threads)
-        except UnicodeEncodeError as error:
+        except (UnicodeEncodeError, RuntimeError, TypeError):
+            # Which of them half a surrogate pair raises depends on sentencepiece's version.
             for text in [texts] if isinstance(texts, str) else texts:
                 check_text(text, "A text")
-            raise InputError(f"A text cannot be encoded: {error}") from error
+            raise
 
     def _from_surface(self, pieces: Sequence[str]) -> list[int]:
         unknown, get = self._unknown_id, self._vocabulary.get

@@ -124,7 +124,8 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         self.pair_separators = pair_separators
         self.do_lower_case = do_lower_case
         self.num_threads = num_threads
-        self._segmenter = Segmenter(self.sp_model, self.vocab, self.vocab[str(unk_token)], segmentation)
+        self._unknown_id = self.vocab[str(unk_token)]
+        self._segmenter = Segmenter(self.sp_model, self.vocab, self._unknown_id, segmentation)
         self._splitters: dict[bool, TextSplitter] = {}
         if split_special_tokens is not None:
             kwargs["split_special_tokens"] = split_special_tokens
@@ -253,7 +254,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         return self._segmenter.tokens(text)
 
     def _convert_token_to_id(self, token: str) -> int:
-        return self.vocab.get(token, self.vocab[self.unk_token])
+        return self.vocab.get(token, self._unknown_id)
 
     def _convert_id_to_token(self, index: int) -> str:
         return self._tokens[index] if 0 <= index < len(self._tokens) else str(self.unk_token)
@@ -344,11 +345,12 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         clean_up_tokenization_spaces: bool | None = None,
         **kwargs: Any,
     ) -> str:
-        # A text starts anew behind an added token: a space stands there, also where that token is skipped.
+        # A text starts anew behind an added token: a space stands there, also where that token is skipped. Not so
+        # [UNK], which stands for a part of a text.
         parts: list[list[str]] = [[]]
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
         for index in [token_ids] if isinstance(token_ids, int) else map(int, token_ids):
-            if index in self._added_tokens_decoder:
+            if index in self._added_tokens_decoder and index != self._unknown_id:
                 parts += [[], []] if index in skipped else [[self._added_tokens_decoder[index].content], []]
             elif index not in skipped:
                 parts[-1].append(self._convert_id_to_token(index))
@@ -359,6 +361,17 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         return str(self.clean_up_tokenization(text)) if clean else text
 
     # The call
+
+    def _pad(self, encoded_inputs: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        # transformers pads what models take; collators hand offsets on as well.
+        length = len(encoded_inputs["input_ids"])
+        padded: dict[str, Any] = super()._pad(encoded_inputs, *arguments, **options)
+        missing = len(padded["input_ids"]) - length
+        if missing and "offset_mapping" in padded:
+            offsets, fill = list(padded["offset_mapping"]), [(0, 0)] * missing
+            left = (options.get("padding_side") or self.padding_side) == "left"
+            padded["offset_mapping"] = fill + offsets if left else offsets + fill
+        return padded
 
     def _encode_plus(  # type: ignore[override]
         self,
