@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from datamodules import PairClassification
 from ernie_m.errors import InputError
@@ -58,8 +58,8 @@ def make_data(files, sample_tokenizer_dir, tmp_path):
     return make
 
 
-def run(data, folder, *callbacks, ckpt_path=None, **settings):
-    module = Recorder()
+def run(data, folder, *callbacks, ckpt_path=None, module=None, **settings):
+    module = module or Recorder()
     arguments = {
         "max_epochs": 3,
         "accelerator": "cpu",
@@ -83,12 +83,16 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("settings", [{}, {"max_steps": 14, "max_epochs": -1}], ids=["by epochs", "by steps"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"max_steps": 14, "max_epochs": -1}, {"max_steps": 18, "max_epochs": 3}],
+    ids=["by epochs", "by steps", "by both"],
+)
 def test_resuming_anywhere_continues_exactly(make_data, tmp_path, moment, settings):
     settings = settings | {"val_check_interval": 2}
     keep = ModelCheckpoint(tmp_path / "kept", filename="{step}", save_top_k=-1, **MOMENTS[moment])
     whole = run(make_data(), tmp_path, keep, **settings)
-    assert len(whole) == (14 if settings.get("max_steps") else 3 * STEPS)
+    assert len(whole) == settings.get("max_steps", 3 * STEPS)
     for epoch in range(len(whole) // STEPS):
         seen = [i for step in whole[epoch * STEPS : (epoch + 1) * STEPS] for i in step]
         assert sorted(seen) == list(range(ROWS))
@@ -161,3 +165,21 @@ def test_other_training_data_are_refused(make_data, files, tmp_path):
 def test_accumulation_by_the_trainer_is_refused(make_data, tmp_path):
     with pytest.raises(InputError, match="accumulate_grad_batches is 2"):
         run(make_data(), tmp_path, accumulate_grad_batches=2)
+
+
+class Stumbling(Recorder):
+    """Fails in the middle of its fourth step."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        if len(self.steps) == 4:
+            raise RuntimeError("stumbled")
+        return loss
+
+
+def test_a_step_that_was_not_finished_is_taken_again(make_data, tmp_path):
+    whole = run(make_data(), tmp_path)
+    with pytest.raises(RuntimeError, match="stumbled"):
+        run(make_data(num_workers=1), tmp_path, OnExceptionCheckpoint(tmp_path, "stumbled"), module=Stumbling())
+    resumed = run(make_data(), tmp_path, ckpt_path=tmp_path / "stumbled.ckpt")
+    assert whole[:3] + resumed == whole
