@@ -8,7 +8,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-v
 .PHONY: quickstart test lint clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/ernie-m fit --config quickstart
+	$(BIN)/python examples/find_translations.py
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
