@@ -1,7 +1,6 @@
 """What every data module shares: its arguments, the tokenised cache, the loaders and the place in the data."""
 
 import hashlib
-import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -12,16 +11,15 @@ import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.progress import track
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from ernie_m import resolve
+from ernie_m import load_tokenizer
 from ernie_m.errors import InputError
 
 from .batching import EvalBatchSampler, TrainBatchSampler
 from .cache import ArrowRows, default_cache_dir, file_digest, open_or_build, tokenizer_digest
 from .loading import Collate, PlannedLoader, RowSet, TrainLoader
+from .progress import in_chunks
 from .sources import find_files
 
 # The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
@@ -37,7 +35,6 @@ _SPLITS = {
 }
 _SPLIT_OF_STAGE = {"validate": "validation", "test": "test", "predict": "predict"}
 _SPLITS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-logger = logging.getLogger(__name__)
 
 
 class TaskDataModule(LightningDataModule):
@@ -208,16 +205,8 @@ class TaskDataModule(LightningDataModule):
         Raises:
             InputError: There is none under the name, or `max_length` is more than it allows.
         """
-        name = resolve(self.tokenizer_name)
-        try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                name, trust_remote_code=self.trust_remote_code
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"tokenizer: nothing can be loaded from '{name}': {str(error).strip().splitlines()[0]} Give a folder"
-                " with the tokenizer's files, or a Hub id that can be reached."
-            ) from error
+        name = self.tokenizer_name
+        tokenizer = load_tokenizer(name, self.trust_remote_code)
         limit = tokenizer.model_max_length if tokenizer.model_max_length < _PLACEHOLDER else _LONGEST
         if self.max_length > limit:
             raise InputError(f"max_length is {self.max_length}; '{name}' allows at most {limit} tokens.")
@@ -392,14 +381,5 @@ class TaskDataModule(LightningDataModule):
         self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"
 
     def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
-        starts = range(0, table.num_rows, _CHUNK)
-        console = Console(stderr=True)
-        shown = track(
-            starts,
-            description=f"tokenising {split}/{language}",
-            console=console,
-            disable=len(starts) < 8 or not console.is_terminal,
-        )
-        for start in shown:
-            yield self.encode(table.slice(start, _CHUNK))
-        logger.info("tokenised %s/%s: %d rows", split, language, table.num_rows)
+        for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, _CHUNK):
+            yield self.encode(table.slice(start, count))

@@ -42,6 +42,8 @@ class ParallelText(TaskDataModule):
         target_column: Column of the targets; None together with `source_column`.
         one_language_per_batch: Whether a training batch holds one language's pairs, which makes the counter-examples
             harder; otherwise languages are mixed.
+        predict_path: File of pairs to predict on.
+        predict_language: The language of its targets, one of the others; None for the first.
         max_length: Tokens after which a sentence is cut, special tokens included.
         global_batch_size: Pairs of one optimiser step, over all devices.
         eval_tokens_per_batch: Rows times longest row of an evaluation batch, both sides together.
@@ -63,6 +65,8 @@ class ParallelText(TaskDataModule):
         source_column: str | None = None,
         target_column: str | None = None,
         one_language_per_batch: bool = False,
+        predict_path: str | None = None,
+        predict_language: str | None = None,
         max_length: int = 256,
         global_batch_size: int = 32,
         eval_tokens_per_batch: int = 16384,
@@ -94,6 +98,8 @@ class ParallelText(TaskDataModule):
         self.source_column = source_column
         self.target_column = target_column
         self.one_language_per_batch = one_language_per_batch
+        if predict_path is not None:
+            self.add_predict(predict_path, predict_language)
 
     def read(self, split: str, paths: list[Path]) -> pa.Table:
         """Reads both sides."""

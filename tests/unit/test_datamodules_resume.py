@@ -83,9 +83,17 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("settings", [{}, {"max_steps": 14, "max_epochs": -1}], ids=["by epochs", "by steps"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_steps": 14, "max_epochs": -1},
+        {"max_steps": 14, "max_epochs": -1, "check_val_every_n_epoch": None, "val_check_interval": 4},
+    ],
+    ids=["by epochs", "by steps", "validating across epochs"],
+)
 def test_resuming_anywhere_continues_exactly(make_data, tmp_path, moment, settings):
-    settings = settings | {"val_check_interval": 2}
+    settings = {"val_check_interval": 2} | settings
     keep = ModelCheckpoint(tmp_path / "kept", filename="{step}", save_top_k=-1, **MOMENTS[moment])
     whole = run(make_data(), tmp_path, keep, **settings)
     assert len(whole) == settings.get("max_steps", 3 * STEPS)
