@@ -6,6 +6,7 @@ characters, punctuation and the edges of numbers. What a piece becomes depends o
 "▁", so a table holds the ids of every piece and a batch is translated by array operations.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -70,10 +71,11 @@ def cut(piece: str) -> Cuts:
     return tuple(parts)
 
 
-def _is_plain(piece: str) -> bool:
-    """Whether `cut` certainly leaves the piece whole; most are letters, which this sees at C speed."""
-    letters = piece[1:] if piece.startswith(SPACE) else piece
-    return letters.isalpha() and (max(letters) < "\u4e00" or min(letters) > "\u9fff")
+def _cutting_characters(pieces: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds a character at which `cut` may cut: most pieces hold none, and are whole."""
+    characters = set().union(*pieces)
+    cutting = [c for c in characters if "\u4e00" <= c <= "\u9fff" or c in _SEPARATE or c.isdigit()]
+    return re.compile(f"[{re.escape(''.join(cutting))}]" if cutting else "(?!)")
 
 
 class PieceTable:
@@ -90,10 +92,11 @@ class PieceTable:
         self, model: sentencepiece.SentencePieceProcessor, vocabulary: dict[str, int], unknown_id: int, rule: str
     ) -> None:
         pieces: list[str] = model.IdToPiece(list(range(model.GetPieceSize())))
+        is_cut = _cutting_characters(pieces).search
         identifiers: list[int] = []
         sizes: list[int] = []
         for piece in pieces:
-            if rule == "raw" or _is_plain(piece):
+            if rule == "raw" or piece == SPACE or not is_cut(piece):
                 identifiers.append(vocabulary.get(piece, unknown_id))
                 sizes.append(1)
             else:
