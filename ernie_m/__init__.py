@@ -25,7 +25,7 @@ from .heads import (
     ErnieMForTokenClassification,
 )
 from .modeling import ErnieMModel, ErnieMPreTrainedModel
-from .published import PUBLISHED, resolve
+from .published import PUBLISHED, load_tokenizer, resolve
 from .tokenization import ErnieMTokenizer
 
 AutoConfig.register("ernie_m", ErnieMConfig)
@@ -50,5 +50,6 @@ __all__ = [
     "ErnieMPreTrainedModel",
     "ErnieMTokenizer",
     "InputError",
+    "load_tokenizer",
     "resolve",
 ]

@@ -1,9 +1,20 @@
-"""Short names of the published ERNIE-M checkpoints."""
+"""Finding published checkpoints and their tokenizers by name."""
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .errors import InputError
+from .tokenization import ErnieMTokenizer
+from .vocabulary import VOCAB_FILES_NAMES
 
 PUBLISHED = {
     "ernie-m-base": "susnato/ernie-m-base_pytorch",
     "ernie-m-large": "susnato/ernie-m-large_pytorch",
 }
+
+# Either tells transformers which class of tokenizer a folder holds.
+_TELLING = ("config.json", "tokenizer_config.json")
 
 
 def resolve(name: str) -> str:
@@ -13,3 +24,35 @@ def resolve(name: str) -> str:
         name: A key of `PUBLISHED`, a local folder or a Hub id.
     """
     return PUBLISHED.get(name, name)
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a backbone's tokenizer, of whatever family.
+
+    A folder that holds ERNIE-M's two files and nothing that names a class is taken for ERNIE-M's.
+
+    Args:
+        name: A key of `PUBLISHED`, a local folder or a Hub id.
+        trust_remote_code: Whether to run tokenizer code that the folder or repository carries.
+
+    Raises:
+        InputError: If there is no tokenizer under the name.
+    """
+    source = resolve(name)
+    folder = Path(source)
+    try:
+        if all((folder / file).is_file() for file in VOCAB_FILES_NAMES.values()) and not any(
+            (folder / file).exists() for file in _TELLING
+        ):
+            tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"no tokenizer can be loaded from {name!r}: {reason} Give a folder with the tokenizer's files, or a Hub id "
+            "that can be reached; with HF_HUB_OFFLINE=1 only what the Hub's cache holds can be"
+        ) from error
+    return tokenizer

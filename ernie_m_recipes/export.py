@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import ernie_m
 from ernie_m.errors import InputError
@@ -76,9 +76,7 @@ def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any],
     """
     network = restore_network(checkpoint)
     arguments = config["data"].get("init_args", {})
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        ernie_m.resolve(arguments["tokenizer"]), trust_remote_code=bool(arguments.get("trust_remote_code"))
-    )
+    tokenizer = ernie_m.load_tokenizer(arguments["tokenizer"], bool(arguments.get("trust_remote_code")))
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from ernie_m import ErnieMConfig, resolve
+from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.errors import InputError
 
 from .optimization import FAMILIES
@@ -70,8 +70,7 @@ def scratch_config(backbone: str, fields: Mapping[str, Any], trust_remote_code: 
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InputError(f"from_scratch has the unknown field {key!r}{hint}")
-    with _named("tokenizer", backbone):
-        size = len(AutoTokenizer.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code))
+    size = len(load_tokenizer(backbone, trust_remote_code))
     if fields.get("vocab_size", size) < size:
         raise InputError(
             f"from_scratch.vocab_size is {fields['vocab_size']}, but the tokenizer of {backbone!r} has {size} entries; "
