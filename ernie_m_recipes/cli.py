@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ernie_m.errors import InputError
 
-from . import predictions, record, resume
+from . import predictions, record, resume, rules
 from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .export import export_checkpoint
@@ -102,8 +102,9 @@ class RecipeCLI(LightningCLI):
         Raises:
             InputError: A file or option cannot be used.
         """
-        for one in (parser, *self._subcommand_parsers.values()):
-            one.command_line = self.call.arguments  # type: ignore[attr-defined]
+        inner = self._subcommand_parsers[self.call.stage]
+        for one in (parser, inner):
+            one.command_line, one.inner = self.call.arguments, inner  # type: ignore[attr-defined]
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:
@@ -140,6 +141,10 @@ class RecipeCLI(LightningCLI):
         if self.only_parse:
             return
         settings = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            found = [problem for rule in rules.NECESSARY for problem in rule(settings.as_dict())]
+            if found:
+                raise InputError("\n".join(found))
         asked = settings.trainer.precision
         settings.trainer.precision = supported_precision(asked, settings.trainer.accelerator)
         self.precision = {"asked": str(asked), "used": str(settings.trainer.precision)}
@@ -343,23 +348,25 @@ class RecipeCLI(LightningCLI):
 
 
 def supported_precision(precision: Any, accelerator: Any) -> Any:
-    """Return a precision that the device computes in: bf16 falls back to 32-true, with a warning, where it is missing.
+    """Return a precision that the device computes in: 16 bits fall back to 32-true, with a warning, where it cannot.
 
     Args:
         precision: The trainer's.
         accelerator: The trainer's.
     """
-    if not str(precision).startswith("bf16"):
-        return precision
+    kind = str(precision).partition("-")[0]
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+    on_cpu = not on_gpu and (accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()))
+    if kind not in ("bf16", "16") or not (on_gpu or on_cpu):
         return precision
-    if not on_gpu and accelerator not in ("auto", "cpu"):
-        return precision
-    if not on_gpu and cpu_has_bf16():
+    if on_gpu:
+        supported = kind == "16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        supported = kind == "bf16" and cpu_has_bf16()
+    if supported:
         return precision
     device = torch.cuda.get_device_name() if on_gpu else "this CPU"
-    rank_zero_warn(f"{device} does not compute in bfloat16: precision {precision} falls back to 32-true")
+    rank_zero_warn(f"{device} does not compute in {kind}: precision {precision} falls back to 32-true")
     return "32-true"
 
 

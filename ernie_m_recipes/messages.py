@@ -38,6 +38,10 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, InputError):
         return str(error)
+    # jsonargparse wraps what a class refuses in a message about the types that it tried.
+    wrapped = next((link for link in chain(error) if isinstance(link, InputError)), None)
+    if wrapped is not None and "Does not validate" in str(error):
+        return str(wrapped)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return f"the disk is full: {error}. Free some space or set another --run.directory; what was there is untouched"
     text = str(error)

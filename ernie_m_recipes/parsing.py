@@ -32,6 +32,7 @@ def bundled(name: str) -> str:
 OmegaConf.register_resolver("bundled", bundled, replace=True)
 
 CLASS_PATH = re.compile(r"^\s*class_path:\s*['\"]?([\w.]+)", re.MULTILINE)
+HINT = "did you mean"
 QUOTED_KEY = re.compile(r"(?:[Oo]ption|[Kk]ey|argument) ['\"]([\w.]+)['\"]|unrecognized arguments: --([\w.]+)")
 
 
@@ -39,6 +40,7 @@ class RecipeParser(LightningArgumentParser):
     """Lightning's parser, whose errors are `InputError`s that name the file and line and the closest valid key."""
 
     command_line: Sequence[str] = ()
+    inner: "RecipeParser | None" = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an `InputError` instead of printing the usage.
@@ -56,14 +58,15 @@ class RecipeParser(LightningArgumentParser):
         """Return a parser's message in one line with the place of the key and the closest valid keys.
 
         Args:
-            message: jsonargparse's message.
+            message: jsonargparse's message. It repeats the message of the parser of a class's arguments, which comes
+                here first and knows them.
         """
-        found = QUOTED_KEY.search(message)
-        key = next((group for group in found.groups() if group), "") if found else ""
+        groups = QUOTED_KEY.findall(message)
+        key = next((part for part in groups[-1] if part), "") if groups else ""
         place = locate(key, self.command_line) if key else ""
         hint = ""
-        if re.search(r"not accept|unrecognized|No action for key", message):
-            hint = did_you_mean(key, self.known_keys(full="." in key))
+        if HINT not in message and re.search(r"not accept|unrecognized|No action for key", message):
+            hint = did_you_mean(key if "." in key else key.rsplit(".", 1)[-1], self.known_keys(full="." in key))
         return f"{place}{shorten(message)}{hint}"
 
     def known_keys(self, full: bool) -> set[str]:
@@ -72,9 +75,8 @@ class RecipeParser(LightningArgumentParser):
         Args:
             full: Keys with their dots; otherwise their last parts, with the arguments of the classes in use.
         """
-        keys = {action.dest for action in self._actions if action.dest not in ("help", "config")}
-        for group in (parser for parser in getattr(self, "_subparsers_of", [])):
-            keys |= group.known_keys(full)
+        actions = [*self._actions, *(self.inner._actions if self.inner is not None else [])]
+        keys = {action.dest for action in actions if action.dest not in ("help", "config", "subcommand")}
         classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
         arguments = {name for path in classes for name in arguments_of(path)}
         if full:
@@ -85,9 +87,9 @@ class RecipeParser(LightningArgumentParser):
 def shorten(message: str) -> str:
     """Make one line of jsonargparse's nested message, without its dump of the whole value."""
     lines = [line.strip() for line in message.splitlines()]
-    reasons = [
-        line for line in lines if line and not re.match(r"Given value|Subtypes:|Errors:|- Expected a .*NoneType", line)
-    ]
+    noise = re.compile(r"Given value|Subtypes:|Errors:|- Expected a .*NoneType")
+    reasons = [line for line in lines if line and not noise.match(line)]
+    reasons += [f"(got {line[13:]})" for line in lines if line.startswith("Given value: ") and len(line) < 80]
     text = " ".join(reasons).replace("Does not validate against any of the Union subtypes", "").replace(" - ", " ")
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text).replace("typing.", "")
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)

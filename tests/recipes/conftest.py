@@ -1,6 +1,8 @@
 """Data and arguments that make the real command finish in seconds."""
 
+import logging
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,15 @@ def quick(tiny_checkpoint: Path, tiny_xnli: Path, tmp_path_factory: pytest.TempP
         "--trainer.log_every_n_steps=1",
         "--trainer.enable_model_summary=false",
     ]
+
+
+@pytest.fixture(autouse=True)
+def lightning_writes_to_this_tests_stderr() -> None:
+    """Lightning's log goes to the stderr of the moment it was imported, which pytest has closed by the next test."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.stream = sys.stderr
 
 
 @pytest.fixture

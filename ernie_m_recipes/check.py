@@ -1,0 +1,95 @@
+"""`ernie-m check`: parses recipes alone and with their fragments and tests rules between their values, without training."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from ernie_m.errors import InputError
+
+from .cli import RecipeCLI, prepare
+from .registry import Entry, entries, find, resolve_config
+from .rules import CUSTOMARY, NECESSARY, Rule, Settings
+from .targets import parse
+
+
+def classes(settings: Settings) -> Iterator[str]:
+    """The data and the model accept their arguments; neither reads or builds anything when it is made."""
+    for part in ("data", "model"):
+        content = settings[part]
+        module, _, name = content["class_path"].rpartition(".")
+        try:
+            getattr(importlib.import_module(module), name)(**(content.get("init_args") or {}))
+        except InputError as error:
+            yield f"{part}: {error}"
+
+
+RULES: tuple[Rule, ...] = (*NECESSARY, *CUSTOMARY, classes)
+
+
+@cache
+def parser() -> RecipeCLI:
+    """Return a command whose parser serves for all recipes."""
+    return RecipeCLI(parse("fit", ["--config", entries("recipe")[0].name]), build=False)
+
+
+def problems(configs: Sequence[Path]) -> list[str]:
+    """Parse a recipe with what is laid over it and return everything that is wrong.
+
+    Args:
+        configs: The recipe's file, then those of fragments.
+    """
+    words = [part for path in configs for part in ("--config", str(path))]
+    try:
+        settings = parser().settings_of(parse("fit", words))
+    except InputError as error:
+        return [str(error)]
+    return [problem for rule in RULES for problem in rule(settings)]
+
+
+def check_recipe(name: str, path: Path, fragments: Sequence[Entry]) -> tuple[int, list[str]]:
+    """Check one recipe alone and with each fragment that goes with it.
+
+    Args:
+        name: What to call it.
+        path: Its file.
+        fragments: All fragments.
+
+    Returns:
+        How many combinations were checked, and what is wrong, each with the combination's name.
+    """
+    alone = problems([path])
+    found = [f"{name}: {problem}" for problem in alone]
+    fitting = [fragment for fragment in fragments if fragment.fits(name)]
+    for fragment in fitting:
+        new = [problem for problem in problems([path, fragment.path]) if problem not in alone]
+        found += [f"{name} with {fragment.name}: {problem}" for problem in new]
+    return 1 + len(fitting), found
+
+
+def main(names: Sequence[str]) -> int:
+    """Check recipes, print every problem, and return the exit code.
+
+    Args:
+        names: Names or files of recipes; all packaged recipes where there are none.
+    """
+    prepare()
+    if names:
+        recipes = [(name, resolve_config(name)) for name in names]
+        for name, path in recipes:
+            if path != Path(name) and find(name).kind == "fragment":
+                raise InputError(f"{name} is a fragment: it is checked with the recipes that it is laid over")
+    else:
+        recipes = [(entry.name, entry.path) for entry in entries("recipe")]
+    fragments = entries("fragment")
+    width = max(len(name) for name, _ in recipes)
+    total, wrong = 0, 0
+    for name, path in recipes:
+        count, found = check_recipe(name, path, fragments)
+        total, wrong = total + count, wrong + len(found)
+        fine = f"fine, alone and with {count - 1} fragments"
+        print(f"{name:{width}}  {fine if not found else f'{len(found)} problems'}", flush=True)
+        for problem in found:
+            print(f"  {problem}", flush=True)
+    print(f"{len(recipes)} recipes, {total} combinations, {wrong} problems")
+    return 2 if wrong else 0

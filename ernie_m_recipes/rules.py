@@ -1,0 +1,108 @@
+"""Rules between the values of a recipe, which no type can express."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+LONGEST = 512
+PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+Settings = Mapping[str, Any]
+Rule = Callable[[Settings], Iterator[str]]
+"""Takes a run's settings and yields what is wrong with them."""
+
+
+def arguments(settings: Settings, part: str) -> Mapping[str, Any]:
+    """Return the arguments of the model's, data's or a strategy's class; none where no class is named."""
+    content = settings.get(part)
+    found = content.get("init_args") if isinstance(content, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def one_seed(settings: Settings) -> Iterator[str]:
+    """The order of the data follows the run's seed."""
+    seed = arguments(settings, "data").get("seed", settings["seed_everything"])
+    if seed != settings["seed_everything"]:
+        yield f"data.seed is {seed} and seed_everything {settings['seed_everything']}; write seed: ${{seed_everything}}"
+
+
+def one_backbone(settings: Settings) -> Iterator[str]:
+    """The data are tokenised as the backbone expects."""
+    tokenizer = arguments(settings, "data").get("tokenizer")
+    backbone = arguments(settings, "model").get("backbone")
+    if tokenizer != backbone and None not in (tokenizer, backbone):
+        yield (
+            f"data.tokenizer is {tokenizer!r} and model.backbone {backbone!r}; write "
+            "tokenizer: ${model.init_args.backbone}"
+        )
+
+
+def sizes(settings: Settings) -> Iterator[str]:
+    """Lengths and batches are possible."""
+    data = arguments(settings, "data")
+    if (length := data.get("max_length")) is not None and not 2 < length <= LONGEST:
+        yield f"data.max_length is {length}; ERNIE-M reads 3 to {LONGEST} tokens"
+    batch, micro = data.get("global_batch_size"), data.get("micro_batch_size")
+    if batch is not None and micro is not None and micro > batch:
+        yield f"data.micro_batch_size is {micro}, more than global_batch_size {batch}"
+    if settings["trainer"]["accumulate_grad_batches"] != 1:
+        count = settings["trainer"]["accumulate_grad_batches"]
+        yield f"trainer.accumulate_grad_batches is {count}; leave it at 1: data.micro_batch_size splits a step exactly"
+
+
+def optimisation(settings: Settings) -> Iterator[str]:
+    """Rates and shares are in their ranges, and the training ends."""
+    model, trainer = arguments(settings, "model"), settings["trainer"]
+    if (rate := model.get("learning_rate")) is not None and not rate > 0:
+        yield f"model.learning_rate is {rate}; it must be above 0"
+    for name, low in (("layer_decay", 0.0), ("warmup_ratio", -1e-9)):
+        if (value := model.get(name)) is not None and not low < value <= 1:
+            yield f"model.{name} is {value}; it must lie between 0 and 1"
+    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1 and not trainer["max_time"]:
+        yield "the training has no end; set trainer.max_epochs or trainer.max_steps"
+    if (precision := str(trainer["precision"])) not in PRECISIONS:
+        yield f"trainer.precision is {precision}; known are {', '.join(PRECISIONS)}"
+
+
+def validation(settings: Settings) -> Iterator[str]:
+    """What chooses the checkpoint, or stops early, is a score that the validation gives."""
+    data, trainer = arguments(settings, "data"), settings["trainer"]
+    languages = list(data.get("validation_languages") or data.get("validation_files") or [])
+    callbacks = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
+    monitors = {"checkpoint.monitor": settings["checkpoint"]["monitor"]}
+    for callback in callbacks:
+        if isinstance(callback, Mapping) and "monitor" in (callback.get("init_args") or {}):
+            monitors[f"monitor of {callback['class_path']}"] = callback["init_args"]["monitor"]
+    for key, monitor in monitors.items():
+        parts = str(monitor).split("/")
+        if monitor is None:
+            if key != "checkpoint.monitor":
+                yield f"{key} is null; name a score such as val/accuracy"
+        elif parts[0] != "val" or len(parts) not in (2, 3):
+            yield f"{key} is {monitor!r}; scores are called val/accuracy or val/en/accuracy"
+        elif len(parts) == 3 and languages and parts[1] not in languages:
+            yield f"{key} is {monitor!r}, but validation is on {', '.join(languages)}"
+    if isinstance(trainer["val_check_interval"], int) and trainer["check_val_every_n_epoch"] is not None:
+        yield (
+            f"trainer.val_check_interval is {trainer['val_check_interval']} steps, which fails where an epoch is shorter; "
+            "set check_val_every_n_epoch to null"
+        )
+
+
+def strategy(settings: Settings) -> Iterator[str]:
+    """The strategy suits networks whose parameters are all in use, and files that the rest of the command reads."""
+    trainer = settings["trainer"]
+    if trainer["use_distributed_sampler"]:
+        yield "trainer.use_distributed_sampler must stay false: the data modules plan batches per process themselves"
+    chosen = arguments(trainer, "strategy")
+    if chosen.get("find_unused_parameters"):
+        yield "trainer.strategy.find_unused_parameters is true; every parameter is in use, so it only costs time"
+    if chosen.get("static_graph"):
+        yield "trainer.strategy.static_graph is true; a step may have several micro-batches, which it does not admit"
+    if chosen.get("save_distributed_checkpoint"):
+        yield "trainer.strategy.save_distributed_checkpoint is true; `export` reads checkpoints of one file, set it to false"
+
+
+NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation)
+"""What every run must keep; it would fail or mislead otherwise, often late."""
+
+CUSTOMARY: tuple[Rule, ...] = (one_seed, one_backbone, strategy)
+"""What recipes keep; a run may deviate on purpose."""

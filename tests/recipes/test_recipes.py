@@ -1,0 +1,135 @@
+"""Every recipe that is there: it parses alone and with its fragments, keeps the rules, and runs a step."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ernie_m_recipes.check import check_recipe, problems
+from ernie_m_recipes.registry import Entry, entries
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = entries("recipe")
+FRAGMENTS = entries("fragment")
+
+
+def test_every_file_is_found() -> None:
+    files = sorted((ROOT / "recipes").rglob("*.yaml")) + sorted((ROOT / "configs").rglob("*.yaml"))
+    assert sorted(entry.path for entry in RECIPES + FRAGMENTS) == sorted(files)
+    assert len({entry.name for entry in RECIPES + FRAGMENTS}) == len(files)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda entry: entry.name)
+def test_a_recipe_keeps_its_rules_alone_and_with_every_fragment(recipe: Entry) -> None:
+    count, found = check_recipe(recipe.name, recipe.path, FRAGMENTS)
+    assert found == []
+    assert count == 1 + sum(fragment.fits(recipe.name) for fragment in FRAGMENTS)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda entry: entry.name)
+def test_a_recipe_says_what_it_reproduces_and_states_what_matters(recipe: Entry) -> None:
+    header = "\n".join(recipe.header)
+    for word in ("Reproduces:", "Run:", "Hardware:", "Sources:", "Data:", f"ernie-m fit --config {recipe.name}"):
+        assert word in header
+    content = yaml.safe_load(recipe.text)
+    stated = set(content["model"]["init_args"]) | set(content["data"]["init_args"]) | set(content["trainer"])
+    assert stated >= {
+        "backbone", "learning_rate", "layer_decay", "decay_variant", "weight_decay", "warmup_ratio", "schedule",
+        "max_length", "global_batch_size", "precision", "strategy", "gradient_clip_val", "val_check_interval",
+    }  # fmt: skip
+    assert {"max_epochs", "max_steps"} & set(content["trainer"])
+    assert type(content["seed_everything"]) is int
+    assert "monitor" in content["checkpoint"]
+
+
+def test_published_figures_in_headers_are_the_cards(shared: Path) -> None:
+    if not shared.is_dir():
+        pytest.skip("the card's figures are not here")
+    figures = {
+        tuple(line.split(",")[:4]): line.split(",")[5]
+        for line in (shared / "published" / "ernie_m_card.csv").read_text(encoding="utf-8").splitlines()
+    }
+    for recipe in RECIPES:
+        _, _, name = recipe.name.partition("/")
+        if not recipe.name.startswith("xnli/t"):
+            continue
+        setting = "Cross-lingual Transfer" if name.startswith("transfer") else "Translate-Train-All"
+        model = "ERNIE-M Large" if name.endswith("large") else "ERNIE-M"
+        header = " ".join(recipe.header)
+        assert f"row {model}, {setting}," in header
+        assert f"test accuracy {figures['xnli', setting, model, 'avg']} " in header
+        assert f"English {figures['xnli', setting, model, 'en']}" in header
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda entry: entry.name)
+def test_a_fragment_has_a_description_and_goes_with_a_recipe(fragment: Entry) -> None:
+    assert len(fragment.description) > 10
+    assert any(fragment.fits(recipe.name) for recipe in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"init_args": {"seed": 2}}}, "data.seed is 2"),
+        ({"data": {"init_args": {"tokenizer": "other"}}}, "data.tokenizer is 'other'"),
+        ({"data": {"init_args": {"max_length": 513}}}, "data.max_length is 513"),
+        ({"data": {"init_args": {"micro_batch_size": 64}}}, "micro_batch_size is 64"),
+        ({"data": {"init_args": {"train_languages": ["xx"]}}}, "'xx'"),
+        ({"model": {"init_args": {"warmup_ratio": 1.5}}}, "model.warmup_ratio is 1.5"),
+        ({"model": {"init_args": {"learning_rate": 0.0}}}, "model.learning_rate is 0"),
+        ({"trainer": {"max_steps": -1}}, "no end"),
+        ({"trainer": {"use_distributed_sampler": True}}, "use_distributed_sampler"),
+        ({"trainer": {"check_val_every_n_epoch": 1}}, "check_val_every_n_epoch to null"),
+        ({"checkpoint": {"monitor": "val/xx/accuracy"}}, "validation is on"),
+        ({"checkpoint": {"monitor": "accuracy"}}, "scores are called"),
+        ({"run": {"exprt": True}}, "did you mean run.export"),
+    ],
+)
+def test_check_finds_what_breaks_a_rule(change: dict, message: str, tmp_path: Path) -> None:
+    (smoke,) = (entry for entry in RECIPES if entry.name == "xnli/smoke")
+    content = yaml.safe_load(smoke.text)
+    for part, values in change.items():
+        target = content[part]
+        for key, value in values.items():
+            if isinstance(value, dict):
+                target.setdefault(key, {}).update(value)
+            else:
+                target[key] = value
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(content), encoding="utf-8")
+    found = problems([mine])
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) -> None:
+    (smoke,) = (entry for entry in RECIPES if entry.name == "xnli/smoke")
+    text = smoke.text.replace("warmup_ratio: 0.1", "warmup_ratio: 2.0").replace("max_length: 128", "max_length: 600")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text, encoding="utf-8")
+    code, out, _ = ernie_m("check", mine)
+    assert code == 2
+    assert "model.warmup_ratio is 2.0" in out
+    assert "data.max_length is 600" in out
+    assert ernie_m("check", "trainer/fsdp")[0] == 2
+
+
+@pytest.mark.parametrize("recipe", [entry for entry in RECIPES if entry.name.startswith("xnli/")], ids=lambda e: e.name)
+def test_a_recipe_runs_a_step(recipe: Entry, quick: list[str], tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.chdir(tmp_path)
+    languages = ["--data.train_languages=[en]"]
+    code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *quick, *languages)
+    assert code == 0, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_quickstart_runs_a_step_and_needs_no_network(tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["--data.train_files={de: train/en-de.tsv.gz}", "--data.validation_files={de: validation/en-de.tsv.gz}"]
+    small += [
+        "--data.global_batch_size=8",
+        "--model.from_scratch.hidden_size=32",
+        f"--data.cache_dir={tmp_path / 'cache'}",
+    ]
+    code, _, err = ernie_m("fit", "--config", "quickstart", "--config", "debug/fast_dev_run", *small)
+    assert code == 0, err
