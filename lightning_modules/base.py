@@ -236,7 +236,12 @@ class TaskModule(LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        """Refuse Lightning's own accumulation: the data module's micro-batches already are exact."""
+        """Refuse Lightning's own accumulation, and train with dropout even after an evaluation that failed.
+
+        Raises:
+            InputError: If `accumulate_grad_batches` is set: the data module's micro-batches already are exact.
+        """
+        self.network.train()
         if self.trainer.accumulate_grad_batches != 1:
             raise InputError(
                 f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; leave it at 1 and set the "
@@ -366,7 +371,11 @@ class TaskModule(LightningModule):
         self._rows.append(self.predict_rows(batch))
 
     test_step = validation_step
-    predict_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
+        """Keep one batch's predictions, and return their number: Lightning warns of a step that returns nothing."""
+        self.validation_step(batch, batch_idx, dataloader_idx)
+        return len(batch["example_ids"])
 
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of the evaluation before."""

@@ -10,6 +10,9 @@ from . import scores
 Results = dict[str, dict[str, float]]
 Stage = Literal["validate", "test", "predict"]
 
+# How far above guessing a run must be for a language to tell; below it, small development data say nothing.
+_TELLING = 0.1
+
 COUNTS = ("examples", "missing", "ties")
 """Entries of a language's results that are numbers of examples: summed over languages, not logged."""
 
@@ -62,6 +65,7 @@ def collapse_message(best: Mapping[str, tuple[float, float, float]], validations
 
     Better than guessing means: at some validation, in some language, there were so many right answers that always
     giving the most frequent label had less than one chance in a thousand to reach them, over all comparisons made.
+    Languages with so few examples that even ten points above guessing would not be that rare are left out.
 
     Args:
         best: Language to its highest number of right answers, the number of examples and the most frequent label's
@@ -72,15 +76,17 @@ def collapse_message(best: Mapping[str, tuple[float, float, float]], validations
         What was found and what to try; None where the run learnt something or nothing was validated.
     """
     significance = 1e-3 / max(1, len(best) * validations)
-    guessing = [
-        scores.is_at_chance(round(correct), round(total), chance, significance)
-        for correct, total, chance in best.values()
-    ]
-    if not guessing or not all(guessing):
+    guessing = {
+        language: scores.is_at_chance(round(correct), round(total), chance, significance)
+        for language, (correct, total, chance) in best.items()
+        if not scores.is_at_chance(round((chance + _TELLING) * total), round(total), chance, significance)
+    }
+    if not guessing or not all(guessing.values()):
         return None
     found = ", ".join(
         f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
         for language, (correct, total, chance) in best.items()
+        if language in guessing
     )
     return (
         f"this run collapsed: on the development data of its training languages it stayed at chance: {found}. Try "
