@@ -164,7 +164,9 @@ class TaskModule(LightningModule):
         self.finish_network(network)
         self.network = network
         if self.gradient_checkpointing:
-            network.activation_checkpointing_enable()
+            # The newer name stands only in later releases of transformers 5.
+            enable = getattr(network, "activation_checkpointing_enable", network.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
         # from_pretrained leaves the network in evaluation mode, and Lightning keeps the mode that it finds.
         network.train()
         if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
