@@ -113,3 +113,24 @@ def test_loss_that_is_not_finite_on_one_process_stops_all_and_names_the_step(lau
 def test_what_cannot_be_exact_is_refused(launch: Launch) -> None:
     assert "static_graph" in launch(2, fails=True, task="classification", strategy="ddp_static", micro_batches=2)
     assert "data_parallel_size" in launch(2, fails=True, task="classification", strategy="tensor_parallel")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_gradient_checkpointing_changes_nothing(
+    strategy: str, launch: Launch, worker: ModuleType, tmp_path: Path
+) -> None:
+    arguments = {"gradient_checkpointing": True}
+    found = launch(2, task="classification", strategy=strategy, micro_batches=2, arguments=arguments)
+    assert_trained_alike(worker, found[0], tmp_path, "classification")
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2_sharded"])
+def test_sharded_run_is_scored_alike_by_a_sharded_one(strategy: str, launch: Launch, tmp_path: Path) -> None:
+    trained = launch(2, task="classification", strategy=strategy)
+    (tmp_path / "backbone" / "config.json").unlink()
+    again = launch(2, task="classification", strategy=strategy, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert again[0]["results"]["mean"]["accuracy"] == trained[0]["results"]["mean"]["accuracy"]
+    for language, table in trained[0]["tables"].items():
+        for column, values in table.items():
+            expected = pytest.approx(values, abs=1e-5) if column.startswith("probability") else values
+            assert again[0]["tables"][language][column] == expected

@@ -144,9 +144,8 @@ def build(spec: dict[str, Any]) -> tuple[LightningModule, Trainer]:
         "auto": lambda: "auto",
         "ddp": lambda: DDPStrategy(process_group_backend="gloo", gradient_as_bucket_view=True),
         "ddp_static": lambda: DDPStrategy(process_group_backend="gloo", static_graph=True),
-        "fsdp2": lambda: ModelParallelStrategy(
-            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
-        ),
+        "fsdp2": lambda: ModelParallelStrategy(world, 1, save_distributed_checkpoint=False),
+        "fsdp2_sharded": lambda: ModelParallelStrategy(world, 1),
         "tensor_parallel": lambda: ModelParallelStrategy(),
     }
     module: LightningModule
@@ -193,7 +192,7 @@ def main(spec: dict[str, Any]) -> None:
                 steps[step][0]["normaliser"] = torch.tensor(float("nan"))
         trainer.fit(module, DataLoader(steps, batch_size=None), evaluation)
         trainer.save_checkpoint(f"{spec['folder']}/last.ckpt")
-    state = trainer.strategy.lightning_module_state_dict()
+    state = {} if spec["strategy"] == "fsdp2_sharded" else trainer.strategy.lightning_module_state_dict()
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     tables = {language: table.to_pydict() for language, table in module.tables.items()}
     torch.save(
