@@ -109,6 +109,16 @@ def test_loss_is_the_formula_at_every_layer(pooling: str, layer: int | None, tmp
     assert found.item() == pytest.approx(info_nce(*vectors, temperature=0.1), rel=1e-4)
 
 
+def test_similarities_are_float32_under_mixed_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = built(save_encoder(tmp_path), temperature=0.01)
+    vectors = module.embed_pairs(batch_of(7, 3))
+    monkeypatch.setattr(module, "embed_pairs", lambda batch: vectors)
+    batch = batch_of(7, 3) | {"normaliser": torch.tensor(7.0)}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = module.loss(batch).item()
+    assert found == pytest.approx(module.loss(batch).item(), rel=1e-6)
+
+
 def test_fillers_and_duplicates_are_no_wrong_answers(tmp_path: Path) -> None:
     module = built(save_encoder(tmp_path))
     batch = batch_of(6, 3)
