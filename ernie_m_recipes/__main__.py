@@ -1,7 +1,7 @@
 """The `ernie-m` command.
 
-`ls`, `cat` and `cp` answer without importing torch; everything else is imported when its command is called. Exit codes: 0
-done, 2 the user's mistake (one message, no traceback), 130 interrupted.
+`ls`, `cat` and `cp` answer without importing torch; everything else is imported when its command is called. Exit codes:
+0 done, 2 the user's mistake (one message, no traceback), 130 interrupted.
 """
 
 import os
@@ -76,9 +76,8 @@ def copy_entry(arguments: Sequence[str]) -> int:
     if not target.parent.is_dir():
         return usage_error(f"cp: there is no folder {target.parent}; make it first")
     shutil.copyfile(entry.path, target)
-    print(
-        f"{target}: edit it, then run `ernie-m {'fit' if entry.kind == 'recipe' else 'fit --config RECIPE'} --config {target}`"
-    )
+    how = "fit" if entry.kind == "recipe" else "fit --config RECIPE"
+    print(f"{target}: edit it, then run `ernie-m {how} --config {target}`")
     return 0
 
 

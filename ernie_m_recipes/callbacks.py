@@ -32,8 +32,8 @@ class StepSeed(Callback):
 class TakeChanges(Callback):
     """Lets settings that were changed on purpose take effect in a continued run.
 
-    A restored optimiser brings its old learning rates and weight decay back, and a restored schedule its old length. This
-    puts the values of the present settings in their place and keeps the moments and the step count.
+    A restored optimiser brings its old learning rates and weight decay back, and a restored schedule its old length.
+    This puts the values of the present settings in their place and keeps the moments and the step count.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""`ernie-m check`: parses recipes alone and with their fragments and tests rules between their values, without training."""
+"""`ernie-m check`: parses recipes alone and with their fragments and tests their rules, without training."""
 
 import importlib
 from collections.abc import Iterator, Sequence

@@ -19,6 +19,11 @@ from .targets import BEST, LAST
 logger = logging.getLogger(__name__)
 
 
+def is_trial(trainer: Trainer) -> bool:
+    """Say whether a run is a `fast_dev_run`, which keeps nothing."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that the target is whole at every moment.
 
@@ -50,11 +55,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if isinstance(error, RuntimeError) and "write" not in str(error):
                 raise
             raise InputError(
-                f"{target}: the checkpoint cannot be written: {str(error).splitlines()[0]}. Free some space or set another "
+                f"{target}: the checkpoint cannot be written: {str(error).splitlines()[0]}. Free space or set another "
                 "--run.directory; the checkpoints written before are whole"
             ) from error
         finally:
             partial.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, location: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint without running anything that it holds, whoever asks.
+
+        Args:
+            path: The checkpoint.
+            map_location: As in `torch.load`.
+            weights_only: Not used: always true.
+        """
+        return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 class CheckpointThatCounts(Checkpoint):
@@ -110,7 +127,7 @@ class CheckpointThatCounts(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare with the best so far and save."""
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or is_trial(trainer):
             return
         results = getattr(pl_module, "results", None)
         if results:
@@ -130,7 +147,7 @@ class CheckpointThatCounts(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step where no validation has."""
-        if not trainer.fast_dev_run and self.saved_step != trainer.global_step:
+        if not is_trial(trainer) and self.saved_step != trainer.global_step:
             self.save_last(trainer)
 
     def save_last(self, trainer: Trainer) -> None:
@@ -150,7 +167,8 @@ class CheckpointThatCounts(Checkpoint):
         metrics = trainer.callback_metrics
         if self.monitor not in metrics:
             raise InputError(
-                f"checkpoint.monitor: there is no score {self.monitor!r}; the validation gave {', '.join(sorted(metrics))}"
+                f"checkpoint.monitor: there is no score {self.monitor!r}; the validation gave "
+                + ", ".join(sorted(metrics))
             )
         value = float(metrics[self.monitor])
         if math.isnan(value):

@@ -11,12 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 from transformers.utils.logging import disable_progress_bar
 
@@ -25,6 +24,7 @@ from ernie_m.errors import InputError
 from . import predictions, record, resume, rules
 from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
+from .devices import is_data_parallel, runs_alone, supported_precision
 from .export import export_checkpoint
 from .parsing import RecipeParser
 from .settings import ResumeSettings, RunSettings
@@ -92,7 +92,7 @@ class RecipeCLI(LightningCLI):
         parser.add_lightning_class_args(CheckpointThatCounts, "checkpoint")
         parser.link_arguments("data.label_names", "model.init_args.label_names", apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, naming the place of an error.
 
         Args:
@@ -156,14 +156,14 @@ class RecipeCLI(LightningCLI):
             settings.trainer.logger = False
             return
         self.folder = self.call.run or record.new_folder(
-            settings.run.directory, settings.run.name, settings.seed_everything, self.subcommand
+            settings.run.directory, settings.run.name, settings.seed_everything, self.call.stage
         )
         if self.subcommand != "fit":
             settings.trainer.logger = False
         # Processes that Lightning starts run this same command and must find the same folder.
         os.environ[record.FOLDER_VARIABLE] = str(self.folder)
         place_loggers(settings.trainer.logger, self.folder)
-        if self.call.run is not None and rank_zero_only.rank == 0:
+        if self.call.run is not None and is_first_process():
             record.set_aside_metrics(self.folder)
 
     def instantiate_classes(self) -> None:
@@ -204,7 +204,7 @@ class RecipeCLI(LightningCLI):
         return {
             "recipe": settings.run.name,
             "stage": self.subcommand,
-            "command": record.command_line(self.subcommand, self.words),
+            "command": record.command_line(self.call.stage, self.words),
             "seed": settings.seed_everything,
             "precision": self.precision,
             "continued_from": settings.ckpt_path if self.subcommand == "fit" else None,
@@ -225,7 +225,7 @@ class RecipeCLI(LightningCLI):
         """
         handler = signal.getsignal(signal.SIGINT)
         try:
-            super()._run_subcommand(self.subcommand)
+            super()._run_subcommand(self.call.stage)
         except (KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not self.trainer.interrupted:
                 raise
@@ -239,7 +239,7 @@ class RecipeCLI(LightningCLI):
         finally:
             # Lightning shuts down deaf to further Ctrl-C and leaves it so.
             signal.signal(signal.SIGINT, handler)
-            if self.folder is not None and rank_zero_only.rank == 0:
+            if self.folder is not None and is_first_process():
                 record.discard_if_unused(self.folder)
         self.close("finished")
 
@@ -253,7 +253,7 @@ class RecipeCLI(LightningCLI):
         settings = self.config[self.subcommand]
         if settings.ckpt_path:
             self.datamodule.allow_changes = settings.resume.allow_changes
-            if self.folder is not None and rank_zero_only.rank == 0:
+            if self.folder is not None and is_first_process():
                 resume.take_best(Path(settings.ckpt_path), self.folder)
         elif settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if settings.run.test_after_fit else self.trainer.validate
@@ -283,6 +283,8 @@ class RecipeCLI(LightningCLI):
         folder = Path(self.trainer.strategy.broadcast(str(self.folder)))
         path = folder / self.checkpoint.chosen
         if settings.run.test_after_fit:
+            # FSDP2 would look for the optimiser's state in the best checkpoint, which holds weights alone.
+            self.trainer.strategy.optimizers = []
             self.trainer.test(
                 self.model, datamodule=self.datamodule, ckpt_path=str(path), weights_only=True, verbose=False
             )
@@ -347,59 +349,6 @@ class RecipeCLI(LightningCLI):
             print(f"predictions: {self.folder / 'predictions' / 'predict'}")
 
 
-def supported_precision(precision: Any, accelerator: Any) -> Any:
-    """Return a precision that the device computes in: 16 bits fall back to 32-true, with a warning, where it cannot.
-
-    Args:
-        precision: The trainer's.
-        accelerator: The trainer's.
-    """
-    kind = str(precision).partition("-")[0]
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    on_cpu = not on_gpu and (accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()))
-    if kind not in ("bf16", "16") or not (on_gpu or on_cpu):
-        return precision
-    if on_gpu:
-        supported = kind == "16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        supported = kind == "bf16" and cpu_has_bf16()
-    if supported:
-        return precision
-    device = torch.cuda.get_device_name() if on_gpu else "this CPU"
-    rank_zero_warn(f"{device} does not compute in {kind}: precision {precision} falls back to 32-true")
-    return "32-true"
-
-
-def cpu_has_bf16() -> bool:
-    """Say whether the processor multiplies in bfloat16 itself; emulating it is slower than float32."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    names = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16")
-    return any(bool(capabilities.get(name)) for name in names)
-
-
-def is_data_parallel(strategy: Any) -> bool:
-    """Say whether a strategy, parsed and not yet built, is DDP."""
-    name = strategy if isinstance(strategy, str) else getattr(strategy, "class_path", "")
-    return name == "ddp" or name.endswith(".DDPStrategy")
-
-
-def runs_alone(trainer: Any) -> bool:
-    """Say whether a run is one process on one device, for which DDP would only cost memory and a network port.
-
-    Args:
-        trainer: The trainer's settings.
-    """
-    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1 or trainer.num_nodes > 1:
-        return False
-    devices = trainer.devices
-    if devices in ("auto", -1, "-1"):
-        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda")
-        return not on_gpu or torch.cuda.device_count() <= 1
-    if isinstance(devices, list):
-        return len(devices) == 1
-    return str(devices) == "1"
-
-
 def place_loggers(loggers: Any, folder: Path) -> None:
     """Put loggers whose `save_dir` is relative into the run folder.
 
@@ -418,6 +367,11 @@ def interruption(folder: Path) -> str:
     if (folder / LAST).exists():
         return f"interrupted; {folder / LAST} is whole. Continue with: ernie-m fit {folder}"
     return "interrupted before the first checkpoint; nothing to continue from"
+
+
+def is_first_process() -> bool:
+    """Say whether this is the process that writes."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 @rank_zero_only
@@ -452,12 +406,12 @@ def refuse_shadows() -> None:
 
 
 def quieten() -> None:
-    """Silence what a user of the command can do nothing about: Lightning's calls of old names, and its advertisement."""
+    """Silence what a user of the command can do nothing about: Lightning's calls of old names, its advertisement."""
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
     if not sys.stderr.isatty():
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def is_worth_reading(entry: logging.LogRecord) -> bool:

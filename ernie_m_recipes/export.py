@@ -111,8 +111,8 @@ def restore_network(checkpoint: Path) -> PreTrainedModel:
     module_name, _, name = class_path.rpartition(".")
     module_class = getattr(importlib.import_module(module_name), name)
     module = module_class.load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
-    network: PreTrainedModel = module.network
-    return network.eval()
+    network: PreTrainedModel = module.eval().network
+    return network
 
 
 def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -178,10 +178,8 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     found = versions()
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
     lines += [f"# {config['run'].get('name') or 'Fine-tuned encoder'}", ""]
-    lines += [
-        f"A `{type(network).__name__}` fine-tuned from `{config['model']['init_args'].get('backbone')}` by the recipe in"
-    ]
-    lines += [f"`{RECIPE}` with ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
+    lines += [f"A `{type(network).__name__}`, fine-tuned from `{config['model']['init_args'].get('backbone')}` by the"]
+    lines += [f"recipe in `{RECIPE}` with ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
@@ -204,7 +202,7 @@ def scores_section(results: Mapping[str, Any]) -> list[str]:
         return []
     chosen = results.get("checkpoint", {})
     lines = ["## Scores, in percent", "", f"Checkpoint: {chosen.get('rule')}, step {chosen.get('step')}.", ""]
-    languages = list(dict.fromkeys(name for stage in stages for name in results[stage] if name != MEAN)) + [MEAN]
+    languages = [*dict.fromkeys(name for stage in stages for name in results[stage] if name != MEAN), MEAN]
     columns = [
         (stage, metric) for stage in stages for metric in results[stage].get(MEAN, {}) if metric not in NOT_SCORES
     ]

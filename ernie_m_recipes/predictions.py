@@ -94,8 +94,8 @@ def read(path: Path) -> pyarrow.Table:
     with open_text(path) as file:
         if kind == ".jsonl":
             return from_objects([json.loads(line) for line in file if line.strip()])
-        quoting = csv.QUOTE_NONE if kind == ".tsv" else csv.QUOTE_MINIMAL
-        records = csv.reader(file, delimiter="\t" if kind == ".tsv" else ",", quoting=quoting)
+        is_tsv = kind == ".tsv"
+        records = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(file)
         names, *rows = [record for record in records if record]
         return pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
 

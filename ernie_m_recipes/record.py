@@ -193,7 +193,7 @@ class RunRecord(Callback):
         if not self.continued:
             header = f"# {self.facts['recipe']}, resolved. Written by: {self.facts['command']}\n"
             write_text(self.folder / CONFIG, header + settings)
-        fingerprints = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
+        fingerprints: dict[str, str] = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
         self.note(
             status="running",
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

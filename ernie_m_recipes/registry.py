@@ -1,6 +1,6 @@
 """Finds the recipes and fragments that travel with the package.
 
-Nothing is registered by hand: every YAML file under `recipes/` is a recipe and every one under `configs/` a fragment, and
+Nothing is registered by hand: every YAML file under `recipes/` is a recipe, every one under `configs/` a fragment, and
 its name is its path there without the suffix. This module imports nothing heavy, so that `ernie-m ls` answers at once.
 """
 

@@ -82,7 +82,7 @@ def validation(settings: Settings) -> Iterator[str]:
             yield f"{key} is {monitor!r}, but validation is on {', '.join(languages)}"
     if isinstance(trainer["val_check_interval"], int) and trainer["check_val_every_n_epoch"] is not None:
         yield (
-            f"trainer.val_check_interval is {trainer['val_check_interval']} steps, which fails where an epoch is shorter; "
+            f"trainer.val_check_interval is {trainer['val_check_interval']} steps, which fails in a shorter epoch; "
             "set check_val_every_n_epoch to null"
         )
 
@@ -98,7 +98,7 @@ def strategy(settings: Settings) -> Iterator[str]:
     if chosen.get("static_graph"):
         yield "trainer.strategy.static_graph is true; a step may have several micro-batches, which it does not admit"
     if chosen.get("save_distributed_checkpoint"):
-        yield "trainer.strategy.save_distributed_checkpoint is true; `export` reads checkpoints of one file, set it to false"
+        yield "trainer.strategy.save_distributed_checkpoint is true; `export` reads one file, set it to false"
 
 
 NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation)

@@ -50,9 +50,9 @@ def chosen_checkpoint(run: Path) -> Path:
     """
     record = json.loads((run / RECORD).read_text(encoding="utf-8")) if (run / RECORD).is_file() else {}
     named = (record.get("checkpoint") or {}).get("path")
-    for candidate in ([run / named] if named else []) + [run / BEST, run / LAST]:
-        if candidate.exists():
-            return candidate
+    for candidate in [named, BEST, LAST]:
+        if candidate is not None and (run / str(candidate)).exists():
+            return run / str(candidate)
     raise InputError(
         f"{run}: the run has no checkpoint in {run / 'checkpoints'}; it stopped before its first validation"
     )
@@ -148,7 +148,7 @@ def use_target(call: Invocation, word: str) -> None:
     path = Path(word)
     if (path / CONFIG).is_file():
         use_run(call, path)
-    elif path.suffix == ".ckpt" or (path.is_file() and not path.suffix == ".yaml"):
+    elif path.suffix == ".ckpt" or (path.is_file() and path.suffix != ".yaml"):
         use_checkpoint(call, path)
     elif (path / RECIPE).is_file() and (path / "config.json").is_file():
         use_export(call, path)

@@ -1,0 +1,60 @@
+"""What the devices at hand make of a recipe: a precision that they compute in, a strategy that they need."""
+
+import os
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+
+def supported_precision(precision: Any, accelerator: Any) -> Any:
+    """Return a precision that the device computes in: 16 bits fall back to 32-true, with a warning, where it cannot.
+
+    Args:
+        precision: The trainer's.
+        accelerator: The trainer's.
+    """
+    kind = str(precision).partition("-")[0]
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    on_cpu = not on_gpu and (accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()))
+    if kind not in ("bf16", "16") or not (on_gpu or on_cpu):
+        return precision
+    if on_gpu:
+        supported = kind == "16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        supported = kind == "bf16" and cpu_has_bf16()
+    if supported:
+        return precision
+    device = torch.cuda.get_device_name() if on_gpu else "this CPU"
+    rank_zero_warn(f"{device} does not compute in {kind}: precision {precision} falls back to 32-true")
+    return "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Say whether the processor multiplies in bfloat16 itself; emulating it is slower than float32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "sve_bf16")
+    return any(bool(capabilities.get(name)) for name in names)
+
+
+def is_data_parallel(strategy: Any) -> bool:
+    """Say whether a strategy, parsed and not yet built, is DDP."""
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "class_path", "")
+    return name == "ddp" or name.endswith(".DDPStrategy")
+
+
+def runs_alone(trainer: Any) -> bool:
+    """Say whether a run is one process on one device, for which DDP would only cost memory and a network port.
+
+    Args:
+        trainer: The trainer's settings.
+    """
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1 or trainer.num_nodes > 1:
+        return False
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda")
+        return not on_gpu or torch.cuda.device_count() <= 1
+    if isinstance(devices, list):
+        return len(devices) == 1
+    return str(devices) == "1"

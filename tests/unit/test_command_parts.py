@@ -1,0 +1,239 @@
+"""The command's parts that need no run: differences, tables, predictions, files written whole, messages."""
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ernie_m.errors import InputError
+from ernie_m_recipes import predictions, record, resume
+from ernie_m_recipes.callbacks import StepSeed, clock
+from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
+from ernie_m_recipes.devices import runs_alone, supported_precision
+from ernie_m_recipes.messages import explain
+from ernie_m_recipes.parsing import shorten
+from ernie_m_recipes.tables import rows_of
+
+SETTINGS = {
+    "seed_everything": 1,
+    "trainer": {"devices": 1, "max_epochs": 5, "precision": "bf16-mixed", "logger": {"class_path": "a"}},
+    "model": {"class_path": "M", "init_args": {"learning_rate": 5e-5, "attn_implementation": "auto"}},
+    "data": {"class_path": "D", "init_args": {"path": "a", "num_workers": 0, "train_languages": ["en"]}},
+    "run": {"directory": "runs"},
+    "ckpt_path": None,
+}
+
+
+def changed(key: str, value: object) -> dict:
+    copied = json.loads(json.dumps(SETTINGS))
+    *parents, last = key.split(".")
+    target = copied
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed_everything", 2),
+        ("trainer.max_epochs", 6),
+        ("trainer.precision", "32-true"),
+        ("model.init_args.learning_rate", 1e-5),
+        ("model.class_path", "N"),
+        ("data.init_args.train_languages", ["en", "de"]),
+    ],
+)
+def test_what_changes_the_result_is_a_difference(key: str, value: object) -> None:
+    (found,) = resume.differences(SETTINGS, changed(key, value))
+    assert found.startswith(f"{key}: ")
+    assert found.endswith(f"-> {value}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.devices", 8),
+        ("trainer.logger", None),
+        ("model.init_args.attn_implementation", "eager"),
+        ("data.init_args.path", "b"),
+        ("data.init_args.num_workers", 4),
+        ("run.directory", "elsewhere"),
+        ("ckpt_path", "x.ckpt"),
+    ],
+)
+def test_where_and_how_a_run_is_computed_is_none(key: str, value: object) -> None:
+    assert resume.differences(SETTINGS, changed(key, value)) == []
+
+
+def test_results_stand_side_by_side_in_percent_with_the_mean_last() -> None:
+    before = {"mean": {"accuracy": 0.25, "examples": 4.0}, "de": {"accuracy": 0.25, "examples": 4.0, "chance": 0.1}}
+    after = {
+        "de": {"accuracy": 0.5, "examples": 4.0},
+        "zh": {"accuracy": 1.0, "examples": 2.0},
+        "mean": {"accuracy": 0.75, "examples": 6.0},
+    }
+    titles, rows = rows_of({"before": before, "test": after})
+    assert titles == ["language", "before", "test", "examples"]
+    assert rows == [["de", "25.00", "50.00", "4"], ["zh", "", "100.00", "2"], ["mean", "25.00", "75.00", "6"]]
+
+
+def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "results.json"
+    record.write_json(target, {"a": 1})
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(OSError, match="no"):
+        record.write_json(target, {"a": 2})
+    assert json.loads(target.read_text(encoding="utf-8")) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    target = tmp_path / "last.ckpt"
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"state_dict": {"w": torch.ones(3)}}, target)
+
+    class Unwritable:
+        def __reduce__(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left"):
+        writer.save_checkpoint({"state_dict": {"w": torch.zeros(3)}, "x": Unwritable()}, target)
+    assert torch.equal(writer.load_checkpoint(target)["state_dict"]["w"], torch.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_loading_a_checkpoint_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": {}, "x": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match=r"evil\.ckpt"):
+        resume.load(tmp_path / "evil.ckpt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
+    assert not (tmp_path / "ran").exists()
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).map(str.strip).filter(bool)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=5), st.sampled_from([".jsonl", ".csv", ".parquet"]))
+def test_predictions_keep_every_text_whatever_the_format(texts: list[str], suffix: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.jsonl", Path(folder) / f"out{suffix}"
+        source.write_text("".join(json.dumps({"premise": text}) + "\n" for text in texts), encoding="utf-8")
+        order = list(reversed(range(len(texts))))
+        table = pyarrow.table(
+            {"example_id": order, "label": [None] * len(texts), "prediction": [f"p{i}" for i in order]}
+        )
+        assert predictions.write(source, target, {"en": table}) == len(texts)
+        written = predictions.read(target).to_pydict()
+        assert written == {"premise": texts, "prediction": [f"p{i}" for i in range(len(texts))]}
+
+
+def test_predictions_refuse_a_column_of_their_own_and_a_changed_file(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    table = {"en": pyarrow.table({"example_id": [0], "prediction": ["a"]})}
+    source.write_text('{"prediction": "b"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="'prediction'"):
+        predictions.write(source, tmp_path / "out.jsonl", table)
+    source.write_text('{"text": "b"}\n{"text": "c"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="2 rows but 1"):
+        predictions.write(source, tmp_path / "out.jsonl", table)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_last_step_counts_where_nothing_is_monitored() -> None:
+    last = CheckpointThatCounts(monitor=None)
+    last.saved_step = 7
+    assert last.describe() == {"path": "checkpoints/last.ckpt", "rule": "the last step", "step": 7, "value": None}
+    best = CheckpointThatCounts(monitor="val/accuracy", mode="max")
+    best.best_step, best.best_value, best.saved_step = 3, 0.5, 7
+    assert best.describe() == {"path": "checkpoints/best.ckpt", "rule": "highest val/accuracy", "step": 3, "value": 0.5}
+
+
+def test_noise_is_a_function_of_seed_step_and_process() -> None:
+    class At:
+        def __init__(self, step: int, rank: int) -> None:
+            self.global_step, self.global_rank = step, rank
+
+    def draw(seed: int, step: int, rank: int) -> float:
+        StepSeed(seed).on_train_batch_start(At(step, rank), None, None, 0)  # type: ignore[arg-type]
+        return float(torch.rand(1, dtype=torch.float64))
+
+    places = [(1, 0, 0), (1, 1, 0), (1, 0, 1), (2, 0, 0)]
+    drawn = [draw(*place) for place in places]
+    assert len(set(drawn)) == 4
+    torch.rand(5)
+    assert [draw(*place) for place in places] == drawn
+
+
+def test_sixteen_bits_fall_back_only_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ernie_m_recipes.devices.cpu_has_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="falls back to 32-true"):
+        assert supported_precision("bf16-mixed", "cpu") == "32-true"
+    with pytest.warns(UserWarning, match="falls back to 32-true"):
+        assert supported_precision("16-mixed", "cpu") == "32-true"
+    assert supported_precision("32-true", "cpu") == "32-true"
+    assert supported_precision("bf16-mixed", "tpu") == "bf16-mixed"
+    monkeypatch.setattr("ernie_m_recipes.devices.cpu_has_bf16", lambda: True)
+    assert supported_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "world", "alone"),
+    [
+        (1, 1, "", True),
+        ("1", 1, "", True),
+        (2, 1, "", False),
+        ([0], 1, "", True),
+        ([0, 1], 1, "", False),
+        (1, 2, "", False),
+        (1, 1, "4", False),
+        ("auto", 1, "", True),
+    ],
+)
+def test_data_parallelism_falls_away_on_one_device(
+    devices: object, nodes: int, world: str, alone: bool, monkeypatch
+) -> None:
+    class Settings:
+        accelerator = "cpu"
+
+    trainer = Settings()
+    trainer.devices, trainer.num_nodes = devices, nodes  # type: ignore[attr-defined]
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    assert runs_alone(trainer) is alone
+
+
+def test_long_parser_messages_become_one_line() -> None:
+    message = (
+        "Parser key \"model\":\n  Does not validate against any of the Union subtypes\n  Subtypes: [<class 'x.Y'>]\n"
+        "  Errors:\n    - Expected a <class 'float'>. Got value: abc\n    - Expected a <class 'NoneType'>\n"
+        "  Given value type: <class 'dict'>\n"
+        "  Given value: {'class_path': 'a.very.long.path.to.a.Class', 'init_args': {'x': 1, 'y': 2, 'z': 3}}"
+    )
+    assert shorten(message) == "model: expected float, got abc"
+
+
+def test_only_the_users_mistakes_are_explained() -> None:
+    assert explain(InputError("look here")) == "look here"
+    assert explain(FileNotFoundError(2, "No such file", "a.csv")) == "there is no file a.csv"
+    for error in (KeyError("x"), RuntimeError("shape"), ValueError("x"), AssertionError()):
+        assert explain(error) is None
+
+
+def test_time_left_is_readable() -> None:
+    assert [clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]

@@ -1,0 +1,81 @@
+"""Finding recipes and fragments by name."""
+
+from pathlib import Path
+
+import pytest
+
+from ernie_m_recipes import __version__, registry
+from ernie_m_recipes.__main__ import COMMANDS, USAGE, main
+
+
+@pytest.fixture
+def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in (
+        ("recipes/xnli/large.yaml", "# The large one\n# With: nothing to do with recipes\nseed_everything: 1\n"),
+        ("recipes/quick.yaml", "seed_everything: 1\n"),
+        ("configs/trainer/cpu.yaml", "# On the CPU\ntrainer:\n"),
+        ("configs/backbone/other.yaml", "# Another\n# With: xnli/*, none\nmodel:\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(registry, "asset_root", lambda: tmp_path)
+    return tmp_path
+
+
+def test_names_are_paths_without_suffix_at_any_depth(assets: Path) -> None:
+    assert [(entry.kind, entry.name) for entry in registry.entries()] == [
+        ("recipe", "quick"), ("recipe", "xnli/large"), ("fragment", "backbone/other"), ("fragment", "trainer/cpu"),
+    ]  # fmt: skip
+    assert [entry.name for entry in registry.entries("recipe")] == ["quick", "xnli/large"]
+
+
+def test_the_description_is_the_first_comment_line(assets: Path) -> None:
+    assert registry.find("xnli/large").description == "The large one"
+    assert registry.find("quick").description == ""
+
+
+def test_a_fragment_says_which_recipes_it_goes_with(assets: Path) -> None:
+    other, cpu = registry.find("backbone/other"), registry.find("trainer/cpu")
+    assert (other.fits("xnli/large"), other.fits("quick")) == (True, False)
+    assert (cpu.fits("xnli/large"), cpu.fits("quick")) == (True, True)
+
+
+def test_an_existing_file_comes_before_a_packaged_name(assets: Path, tmp_path: Path, monkeypatch) -> None:
+    assert registry.resolve_config("quick") == assets / "recipes" / "quick.yaml"
+    assert registry.resolve_config("quick.yaml") == assets / "recipes" / "quick.yaml"
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "quick").write_text("a: 1\n", encoding="utf-8")
+    monkeypatch.chdir(here)
+    assert registry.resolve_config("quick") == Path("quick")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("xnli/lagre", "xnli/large"), ("large", "xnli/large"), ("quikc", "quick"), ("trainer/gpu", "trainer/cpu")],
+)
+def test_unknown_names_are_answered_with_the_closest(assets: Path, typed: str, meant: str) -> None:
+    with pytest.raises(registry.UnknownNameError, match=f"did you mean .*{meant}"):
+        registry.resolve_config(typed)
+
+
+def test_a_name_like_nothing_gets_no_suggestion(assets: Path) -> None:
+    with pytest.raises(registry.UnknownNameError) as caught:
+        registry.find("zzzzzz")
+    assert "did you mean" not in str(caught.value)
+    assert "ernie-m ls" in str(caught.value)
+
+
+def test_the_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == USAGE
+    for command in COMMANDS:
+        assert command in USAGE
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_the_version_is_the_distributions() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{__version__}"\n' in text
