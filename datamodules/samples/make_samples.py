@@ -34,7 +34,7 @@ def split_of(english: str) -> str:
 def pairs_of(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the usable pairs of a file, each sentence of either side once, in an order that the text decides."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        pairs = [tuple(line.rstrip("\n").split("\t")) for line in lines]
+        pairs = [(english, other) for english, other in (line.rstrip("\n").split("\t") for line in lines)]
     seen: set[str] = set()
     for english, other in sorted(pairs, key=lambda pair: hashlib.sha256(repr(pair).encode()).digest()):
         keys = {english.casefold(), other.casefold()}
@@ -49,9 +49,9 @@ def write_parallel(source: Path) -> list[str]:
     for language, name in LANGUAGES.items():
         rows: dict[str, list[tuple[str, str]]] = {split: [] for split in PAIRS}
         for pair in pairs_of(source / f"en-{name}.tsv.gz"):
-            split = rows[split_of(pair[0])]
-            if len(split) < PAIRS[split_of(pair[0])]:
-                split.append(pair)
+            chosen = split_of(pair[0])
+            if len(rows[chosen]) < PAIRS[chosen]:
+                rows[chosen].append(pair)
         for split, pairs in rows.items():
             file = SAMPLES / "parallel" / split / f"en-{language}.tsv.gz"
             file.parent.mkdir(parents=True, exist_ok=True)

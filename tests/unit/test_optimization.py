@@ -224,7 +224,7 @@ def test_unknown_family_needs_no_layer_map_without_decay() -> None:
         network, "gpt2", 1, learning_rate=1.0, layer_decay=1.0, weight_decay=0.5, decay_variant="baidu"
     )
     assert sorted((group["lr"], group["weight_decay"]) for group in groups) == [(1.0, 0.0), (1.0, 0.5)]
-    with pytest.raises(InputError, match="'gpt2'.*ernie_m"):
+    with pytest.raises(InputError, match=r"'gpt2'.*ernie_m"):
         parameter_groups(
             network, "gpt2", 1, learning_rate=1.0, layer_decay=0.9, weight_decay=0.0, decay_variant="baidu"
         )
