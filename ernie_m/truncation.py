@@ -90,7 +90,7 @@ class Truncation:
 
 def _lengths(first: Sequence[list[int]], second: Sequence[list[int] | None] | None) -> Iterable[int]:
     lengths = map(len, first)
-    return lengths if second is None else map(add, lengths, (len(ids) if ids else 0 for ids in second))
+    return lengths if second is None else map(add, lengths, map(len, [ids or () for ids in second]))
 
 
 def kept_lengths(first: int, second: int | None, excess: int, strategy: TruncationStrategy) -> tuple[int, int | None]:
