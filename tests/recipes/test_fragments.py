@@ -1,0 +1,77 @@
+"""Fragments at work: each is laid over a recipe and run, not only parsed."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {"logger/tensorboard": "tensorboard", "logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("fragment", "options"),
+    [
+        ("callbacks/early_stopping", ["--trainer.callbacks.patience=1"]),
+        ("checkpoint/english", []),
+        ("checkpoint/last", []),
+        ("checkpoint/mean_of_languages", []),
+        ("debug/anomaly", ["--trainer.max_steps=4", "--trainer.log_every_n_steps=1"]),
+        ("debug/few_steps", []),
+        ("debug/overfit", ["--trainer.max_epochs=3"]),
+        ("debug/profile", []),
+        ("logger/csv", []),
+        ("logger/mlflow", []),
+        ("logger/tensorboard", []),
+        ("logger/wandb", ["--trainer.logger.offline=true"]),
+        ("trainer/cpu", []),
+        ("trainer/ddp", []),
+        ("trainer/fp32", []),
+    ],
+)
+def test_a_fragment_runs(
+    fragment: str, options: list[str], quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+) -> None:
+    if fragment in PACKAGES:
+        pytest.importorskip(PACKAGES[fragment])
+    monkeypatch.chdir(tmp_path)
+    own = ("--trainer.val_check_interval", "--trainer.max_epochs", "--trainer.max_steps", "--trainer.log_every")
+    kept = [
+        word
+        for word in quick
+        if not word.startswith(own) and not (fragment.startswith("checkpoint/mean") and "validation" in word)
+    ]
+    if not fragment.startswith("debug/"):
+        kept += ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1"]
+    code, _, err = ernie_m(
+        "fit", "--config", "xnli/smoke", "--config", fragment, *kept, *options, f"--run.directory={tmp_path}"
+    )
+    assert code == 0, err
+    (record,) = tmp_path.rglob("run.json")
+    run = record.parent
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    rules = {
+        "checkpoint/last": "the last step",
+        "debug/overfit": "the last step",
+        "checkpoint/mean_of_languages": "highest val/accuracy",
+    }
+    assert results["checkpoint"]["rule"] == rules.get(fragment, "highest val/en/accuracy")
+    assert (run / "export").is_dir() == (fragment != "debug/overfit")
+    names = {path.name for path in run.iterdir()}
+    if fragment == "logger/mlflow":
+        assert (tmp_path / "mlflow.db").is_file()
+    elif fragment in PACKAGES:
+        assert {"logger/tensorboard": "tensorboard", "logger/wandb": "wandb"}[fragment] in names
+    else:
+        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            assert any(row.get("train/loss") for row in csv.DictReader(file))
+    if fragment == "checkpoint/mean_of_languages":
+        assert len(results["validate"]) == 16
+
+
+def test_early_stopping_stops(quick: list[str], tmp_path: Path, ernie_m) -> None:
+    options = ["--trainer.callbacks.patience=1", "--model.learning_rate=1e-9", f"--run.directory={tmp_path}"]
+    code, _, err = ernie_m("fit", "--config", "xnli/smoke", "--config", "callbacks/early_stopping", *quick, *options)
+    assert code == 0, err
+    (results,) = tmp_path.rglob("results.json")
+    assert [entry["step"] for entry in json.loads(results.read_text(encoding="utf-8"))["history"]] == [3, 6]
