@@ -20,6 +20,7 @@ from .segmentation import CHUNK, NO_WORD, RULES, SPACE, Segmenter, Span, check_t
 from .truncation import Truncation
 from .vocabulary import (
     VOCAB_FILES_NAMES,
+    check_embedding,
     check_together,
     existing_file,
     read_sentencepiece,
@@ -139,6 +140,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         )
         if split_special_tokens is None:
             self.split_special_tokens = segmentation != "hf"
+        check_embedding(vocab_path, len(self))
 
     # What it is
 

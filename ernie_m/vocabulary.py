@@ -1,5 +1,6 @@
 """Reading and writing the two files of an ERNIE-M tokenizer, with every fault named."""
 
+import json
 import os
 from pathlib import Path
 
@@ -115,6 +116,32 @@ def check_together(model: sentencepiece.SentencePieceProcessor, vocabulary: dict
             f"{places} do not belong together: {known} of {len(pieces)} sentencepiece pieces are in the vocabulary, "
             "the rest would be unknown. Take both files from the same checkpoint."
         )
+
+
+def check_embedding(vocab_path: Path, tokens: int) -> None:
+    """Refuse a vocabulary of another length than the embedding of the weights that lie beside it.
+
+    Args:
+        vocab_path: Path of vocab.txt; the folder's config.json, where there is one, says how long the embedding is.
+        tokens: Lines of vocab.txt, and added tokens.
+
+    Raises:
+        InputError: The two differ. An embedding filled up to a multiple of 8 with rows that no token uses is fine.
+    """
+    config_path = vocab_path.with_name("config.json")
+    if not config_path.is_file():
+        return
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{config_path} is not JSON: {error}. Take it from the checkpoint again.") from error
+    rows = config.get("vocab_size") if isinstance(config, dict) and config.get("model_type") == "ernie_m" else None
+    if rows is None or rows == tokens or (rows % 8 == 0 and 0 < rows - tokens < 128):
+        return
+    raise InputError(
+        f"{vocab_path} has {tokens} tokens, added ones included, but config.json beside it says vocab_size {rows}: ids "
+        "and embedding would not fit. Take vocab.txt and weights from the same checkpoint."
+    )
 
 
 def write_files(

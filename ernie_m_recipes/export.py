@@ -15,7 +15,7 @@ from ernie_m.errors import InputError
 
 from .record import RESULTS, read_json, shown_config, versions, write_json
 from .resume import load
-from .tables import MEAN, NOT_SCORES
+from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
 
 FACTS = "export.json"
@@ -178,8 +178,8 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     found = versions()
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
     lines += [f"# {config['run'].get('name') or 'Fine-tuned encoder'}", ""]
-    lines += [f"A `{type(network).__name__}`, fine-tuned from `{config['model']['init_args'].get('backbone')}` by the"]
-    lines += [f"recipe in `{RECIPE}` with ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
+    lines += [f"A `{type(network).__name__}`, {origin(config['model']['init_args'])} by the recipe in `{RECIPE}` with"]
+    lines += [f"ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
@@ -195,6 +195,14 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     return "\n".join(lines) + "\n"
 
 
+def origin(arguments: Mapping[str, Any]) -> str:
+    """Say what a network was trained from, without the path of a folder."""
+    if arguments.get("from_scratch"):
+        return "trained from random weights"
+    backbone = str(arguments.get("backbone"))
+    return f"fine-tuned from `{Path(backbone).name if Path(backbone).exists() else backbone}`"
+
+
 def scores_section(results: Mapping[str, Any]) -> list[str]:
     """Return the lines of the model card's table of scores."""
     stages = [stage for stage in ("before", "validate", "test") if results.get(stage)]
@@ -202,13 +210,7 @@ def scores_section(results: Mapping[str, Any]) -> list[str]:
         return []
     chosen = results.get("checkpoint", {})
     lines = ["## Scores, in percent", "", f"Checkpoint: {chosen.get('rule')}, step {chosen.get('step')}.", ""]
-    languages = [*dict.fromkeys(name for stage in stages for name in results[stage] if name != MEAN), MEAN]
-    columns = [
-        (stage, metric) for stage in stages for metric in results[stage].get(MEAN, {}) if metric not in NOT_SCORES
-    ]
-    lines += ["| language | " + " | ".join(f"{stage} {metric}" for stage, metric in columns) + " |"]
-    lines += ["| --- |" + " ---: |" * len(columns)]
-    for language in languages:
-        values = [results[stage].get(language, {}).get(metric) for stage, metric in columns]
-        lines += [f"| {language} | " + " | ".join("" if v is None else f"{100 * v:.2f}" for v in values) + " |"]
+    titles, rows = rows_of({stage: results[stage] for stage in stages})
+    lines += ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     return [*lines, ""]

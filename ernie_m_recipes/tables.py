@@ -14,30 +14,30 @@ MEAN = "mean"
 def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]:
     """Lay results of several evaluations side by side.
 
+    Each evaluation shows its first metric; the last one, which is what the run is for, shows all.
+
     Args:
         columns: Name of an evaluation to language to metric to value, shares between 0 and 1; `mean` is a language.
 
     Returns:
         The titles, and one row per language with percentages, the mean last.
     """
-    metrics = list(
-        dict.fromkeys(m for results in columns.values() for s in results.values() for m in s if m not in NOT_SCORES)
-    )
+    shown: list[tuple[str, Results, str]] = []
+    for number, (name, results) in enumerate(columns.items(), start=1):
+        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if m not in NOT_SCORES))
+        shown += [(name, results, metric) for metric in metrics[:1]]
+        if number == len(columns):
+            shown += [(f"{name} {metric}", results, metric) for metric in metrics[1:]]
     languages = list(dict.fromkeys(name for results in columns.values() for name in results if name != MEAN))
     languages += [MEAN] if any(MEAN in results for results in columns.values()) else []
-    titles = ["language"] + [
-        f"{column} {metric}" if len(metrics) > 1 or len(columns) == 1 else column
-        for column in columns
-        for metric in metrics
-    ]
     counted = any("examples" in scores for results in columns.values() for scores in results.values())
-    titles += ["examples"] if counted else []
+    titles = ["language", *(title for title, _, _ in shown), *(["examples"] if counted else [])]
     rows = []
     for language in languages:
         row = [language]
-        for results in columns.values():
-            scores = results.get(language, {})
-            row += [f"{100 * scores[metric]:.2f}" if metric in scores else "" for metric in metrics]
+        for _, results, metric in shown:
+            value = results.get(language, {}).get(metric)
+            row.append("" if value is None else f"{100 * value:.2f}")
         if counted:
             counts = [int(r[language]["examples"]) for r in columns.values() if "examples" in r.get(language, {})]
             row.append(str(counts[-1]) if counts else "")

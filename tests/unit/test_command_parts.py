@@ -83,6 +83,13 @@ def test_results_stand_side_by_side_in_percent_with_the_mean_last() -> None:
     assert rows == [["de", "25.00", "50.00", "4"], ["zh", "", "100.00", "2"], ["mean", "25.00", "75.00", "6"]]
 
 
+def test_of_several_metrics_the_last_evaluation_alone_shows_all() -> None:
+    scores = {"de": {"accuracy": 0.5, "forth": 0.25, "back": 0.75, "examples": 4.0, "chance": 0.1}}
+    titles, rows = rows_of({"before": scores, "test": scores})
+    assert titles == ["language", "before", "test", "test forth", "test back", "examples"]
+    assert rows == [["de", "50.00", "50.00", "25.00", "75.00", "4"]]
+
+
 def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "results.json"
     record.write_json(target, {"a": 1})

@@ -275,3 +275,13 @@ def test_batches_that_do_not_match(tokenizer: ErnieMTokenizer) -> None:
         tokenizer("a b", is_split_into_words=True)
     with pytest.raises(InputError, match="got int"):
         tokenizer(5)
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(8002, True), (8001, False), (8003, False), (8008, True), (8192, False)])
+def test_vocabulary_and_embedding_are_of_one_length(files: Path, rows: int, fits: bool) -> None:
+    (files / "config.json").write_text(json.dumps({"model_type": "ernie_m", "vocab_size": rows}), encoding="utf-8")
+    if fits:
+        assert len(ErnieMTokenizer.from_pretrained(files)) == 8002
+    else:
+        with pytest.raises(InputError, match=rf"vocab.txt has 8002 tokens.* vocab_size {rows}"):
+            ErnieMTokenizer.from_pretrained(files)
