@@ -100,12 +100,9 @@ def export(arguments: Sequence[str]) -> int:
 
 def convert(arguments: Sequence[str]) -> int:
     """Turn PaddleNLP's or XLM-R's weights into a folder for transformers (`ernie-m convert`)."""
-    if len(arguments) != 2:
-        return usage_error("convert takes a source and a target: ernie-m convert ernie-m-base-paddle ernie-m-base")
-    from ernie_m.conversion import convert as run
+    from ernie_m.conversion import main as run
 
-    print(run(arguments[0], arguments[1]))
-    return 0
+    return run(arguments)
 
 
 def run_stage(stage: str) -> Callable[[Sequence[str]], int]:
@@ -159,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[name](rest)
     except KeyboardInterrupt:
         return 130
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
     except UnknownNameError as error:
         return usage_error(str(error))
     except BrokenPipeError:

@@ -453,8 +453,6 @@ def main(stage: str, words: Sequence[str]) -> int:
         predictions.check_output(call.output)
     try:
         RecipeCLI(call, words).run()
-    except SystemExit as error:
-        return int(error.code or 0)
     finally:
         if inherited is None:
             os.environ.pop(record.FOLDER_VARIABLE, None)
