@@ -12,7 +12,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python examples/find_translations.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check

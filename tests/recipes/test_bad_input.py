@@ -207,7 +207,14 @@ def test_ctrl_c_exits_130_with_a_whole_checkpoint(quick: list[str], tmp_path: Pa
     command += [f"--run.directory={tmp_path}", "--trainer.max_epochs=-1", "--trainer.max_steps=100000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C and hands that on, to this test's child too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     for line in process.stdout:

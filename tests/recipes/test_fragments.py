@@ -12,21 +12,14 @@ PACKAGES = {"logger/tensorboard": "tensorboard", "logger/wandb": "wandb", "logge
 @pytest.mark.parametrize(
     ("fragment", "options"),
     [
-        ("callbacks/early_stopping", ["--trainer.callbacks.patience=1"]),
-        ("checkpoint/english", []),
         ("checkpoint/last", []),
         ("checkpoint/mean_of_languages", []),
         ("debug/anomaly", ["--trainer.max_steps=4", "--trainer.log_every_n_steps=1"]),
         ("debug/few_steps", []),
         ("debug/overfit", ["--trainer.max_epochs=3"]),
-        ("debug/profile", []),
-        ("logger/csv", []),
         ("logger/mlflow", []),
         ("logger/tensorboard", []),
         ("logger/wandb", ["--trainer.logger.offline=true"]),
-        ("trainer/cpu", []),
-        ("trainer/ddp", []),
-        ("trainer/fp32", []),
     ],
 )
 def test_a_fragment_runs(
@@ -67,6 +60,18 @@ def test_a_fragment_runs(
             assert any(row.get("train/loss") for row in csv.DictReader(file))
     if fragment == "checkpoint/mean_of_languages":
         assert len(results["validate"]) == 16
+
+
+def test_fragments_lie_over_each_other(quick: list[str], tmp_path: Path, ernie_m) -> None:
+    fragments = ("trainer/cpu", "trainer/fp32", "trainer/ddp", "logger/csv", "checkpoint/english", "debug/profile")
+    words = [word for fragment in fragments for word in ("--config", fragment)]
+    options = [*quick, "--trainer.devices=1", f"--run.directory={tmp_path}"]
+    code, _, err = ernie_m("fit", "--config", "xnli/smoke", *words, *options)
+    assert code == 0, err
+    (record,) = tmp_path.rglob("run.json")
+    results = json.loads((record.parent / "results.json").read_text(encoding="utf-8"))
+    assert results["checkpoint"]["rule"] == "highest val/en/accuracy"
+    assert json.loads(record.read_text(encoding="utf-8"))["precision"]["used"] == "32-true"
 
 
 def test_early_stopping_stops(quick: list[str], tmp_path: Path, ernie_m) -> None:

@@ -162,7 +162,7 @@ def test_a_tokenizer_that_is_not_there(tmp_path):
     (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
     files = {"en": str(tmp_path / "a.csv")}
     data = PairClassification(str(tmp_path), files, files, cache_dir=str(tmp_path / "cache"))
-    with pytest.raises(InputError, match=r"tokenizer: nothing can be loaded from '.*Give a folder"):
+    with pytest.raises(InputError, match=r"no tokenizer can be loaded from '.*Give a folder"):
         data.prepare_data()
 
 
