@@ -408,6 +408,7 @@ def refuse_shadows() -> None:
 def quieten() -> None:
     """Silence what a user of the command can do nothing about: Lightning's calls of old names, its advertisement."""
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
     if not sys.stderr.isatty():
