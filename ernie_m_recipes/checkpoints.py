@@ -178,6 +178,8 @@ class CheckpointThatCounts(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Return what a continued run needs to know."""
         return {
+            "monitor": self.monitor,
+            "mode": self.mode,
             "best_value": self.best_value,
             "best_step": self.best_step,
             "saved_step": self.saved_step,
@@ -185,8 +187,9 @@ class CheckpointThatCounts(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state, the best checkpoint only where its file is in this run's folder."""
+        """Take over the state; the best only where the same score chose it and its file is in this folder."""
         self.history = list(state_dict["history"])
         self.saved_step = state_dict["saved_step"] if (self.folder / LAST).exists() else -1
-        if (self.folder / BEST).exists():
+        same_score = (state_dict["monitor"], state_dict["mode"]) == (self.monitor, self.mode)
+        if same_score and (self.folder / BEST).exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]

@@ -54,10 +54,8 @@ def export_target(source: Path, target: Path) -> Path:
         raise InputError(f"{target} exists; name another target or remove it first")
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     results = read_json(run / RESULTS)
-    if (
-        results.get("checkpoint", {}).get("path")
-        != checkpoint.relative_to(run.resolve() if checkpoint.is_absolute() else run).as_posix()
-    ):
+    scored = results.get("checkpoint", {}).get("path")
+    if scored is None or (run / scored).resolve() != checkpoint.resolve():
         results = {}
     return export_checkpoint(checkpoint, target, config, results)
 

@@ -190,7 +190,8 @@ class RunRecord(Callback):
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self.handler)
         settings = yaml.safe_dump(shown_config(self.config), sort_keys=False, allow_unicode=True)
-        if not self.continued:
+        # A run that goes on with other settings is described by those; run.json lists what changed.
+        if not self.continued or self.facts.get("changes"):
             header = f"# {self.facts['recipe']}, resolved. Written by: {self.facts['command']}\n"
             write_text(self.folder / CONFIG, header + settings)
         fingerprints: dict[str, str] = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
@@ -207,6 +208,8 @@ class RunRecord(Callback):
         """Add facts to run.json."""
         self.facts.update(facts)
         earlier = read_json(self.folder / RECORD) if self.continued else {}
+        if self.continued and not self.facts.get("changes"):
+            self.facts["changes"] = earlier.get("changes", [])
         write_json(self.folder / RECORD, {**earlier, **self.facts})
 
     def close(self, status: str) -> None:

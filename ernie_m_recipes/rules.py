@@ -53,11 +53,12 @@ def optimisation(settings: Settings) -> Iterator[str]:
     model, trainer = arguments(settings, "model"), settings["trainer"]
     if (rate := model.get("learning_rate")) is not None and not rate > 0:
         yield f"model.learning_rate is {rate}; it must be above 0"
-    for name, low in (("layer_decay", 0.0), ("warmup_ratio", -1e-9)):
-        if (value := model.get(name)) is not None and not low < value <= 1:
-            yield f"model.{name} is {value}; it must lie between 0 and 1"
-    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1 and not trainer["max_time"]:
-        yield "the training has no end; set trainer.max_epochs or trainer.max_steps"
+    if (decay := model.get("layer_decay")) is not None and not 0 < decay <= 1:
+        yield f"model.layer_decay is {decay}; it must be above 0 and at most 1"
+    if (warmup := model.get("warmup_ratio")) is not None and not 0 <= warmup < 1:
+        yield f"model.warmup_ratio is {warmup}; it must be at least 0 and below 1"
+    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1:
+        yield "the schedule has no end; set trainer.max_epochs or trainer.max_steps"
     if (precision := str(trainer["precision"])) not in PRECISIONS:
         yield f"trainer.precision is {precision}; known are {', '.join(PRECISIONS)}"
 

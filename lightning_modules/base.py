@@ -380,7 +380,8 @@ class TaskModule(LightningModule):
         return len(batch["example_ids"])
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the rows of the evaluation before."""
+        """Forget the rows of the evaluation before; no checkpoint is made of weights that are not finite."""
+        self._raise_if_not_finite()
         self._rows = []
 
     on_test_epoch_start = on_validation_epoch_start

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -179,6 +180,34 @@ def test_export_writes_the_checkpoint_that_counts_and_never_over_something(run: 
     code, _, err = ernie_m("export", run, target)
     assert code == 2
     assert "exists" in err
+
+
+def test_export_takes_a_checkpoint_by_a_relative_path(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+) -> None:
+    monkeypatch.chdir(run)
+    code, _, err = ernie_m("export", "checkpoints/best.ckpt", tmp_path / "best")
+    assert code == 0, err
+    assert "| mean |" in (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    code, _, err = ernie_m("export", "checkpoints/last.ckpt", tmp_path / "last")
+    assert code == 0, err
+    # Its scores are not known: those of results.json are the other checkpoint's.
+    assert "| mean |" not in (tmp_path / "last" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_that_goes_on_with_changes_is_described_by_them(run: Path, tmp_path: Path, ernie_m) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    change = ("--model.learning_rate=1e-3", "--trainer.max_epochs=3", "--resume.allow_changes=true")
+    code, _, err = ernie_m("fit", copy, *change)
+    assert code == 0, err
+    assert (
+        yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))["model"]["init_args"]["learning_rate"]
+        == 1e-3
+    )
+    code, _, err = ernie_m("fit", copy)
+    assert code == 0, err
+    assert "model.init_args.learning_rate: 0.002 -> 0.001" in read(copy / "run.json")["changes"]
 
 
 def test_an_interrupted_run_continues_to_the_same_result(
