@@ -79,7 +79,7 @@ def test_wrong_options(options: list[str], parts: list[str], quick: list[str], r
 @pytest.mark.parametrize(
     ("wrong", "right", "parts"),
     [
-        ("learnig_rate: 1", "learning_rate: 1", ["line 21", "learnig_rate", "did you mean learning_rate"]),
+        ("learnig_rate: 1", "learning_rate: 1", ["line {line}:", "learnig_rate", "did you mean learning_rate"]),
         ("directry: runs", "directory: runs", ["run.directry", "did you mean run.directory"]),
         ("runn:", "run:", ["line", "runn"]),
         ("class_path: datamodules.XNIL", "class_path: datamodules.XNLI", ["XNIL"]),
@@ -94,8 +94,9 @@ def test_wrong_recipes(wrong: str, right: str, parts: list[str], quick: list[str
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(text.replace(right, wrong), encoding="utf-8")
     message = refused("fit", "--config", recipe)
+    line = text[: text.index(right)].count("\n") + 1
     for part in parts:
-        assert part in message
+        assert part.format(line=line) in message
 
 
 def test_recipes_that_are_no_text(refused, tmp_path: Path) -> None:
