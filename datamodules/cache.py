@@ -155,9 +155,10 @@ def _open_whole(path: Path) -> ArrowRows | None:
             # The end mark of Arrow's streaming format; without it the file was cut between two of its messages.
             if file.read() == b"\xff\xff\xff\xff\x00\x00\x00\x00":
                 return rows
-    except (pa.ArrowException, OSError, ValueError):
-        pass
-    logger.warning("%s is damaged and is made again.", path)
+        reason: object = "its end mark is missing"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = error
+    logger.warning("%s is damaged and is made again: %s.", path, reason)
     return None
 
 
