@@ -89,6 +89,7 @@ def make(kind: str, folder: Path) -> Path:
 
 
 def main() -> None:
+    """Convert each kind of checkpoint in a process of its own and print its peak memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")
     parser.add_argument("--make", nargs=2, metavar=("KIND", "FOLDER"), help="only write a checkpoint")

@@ -129,6 +129,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def machine(args: argparse.Namespace) -> dict[str, object]:
+    """Return what the figures depend on: processor, threads, versions, load."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -149,6 +150,7 @@ def machine(args: argparse.Namespace) -> dict[str, object]:
 
 
 def report(rates: dict[str, list[float]], about: dict[str, object], rounds: int) -> str:
+    """Return the best rate of each measurement as a Markdown table."""
     best = {name: max(rate) for name, rate in rates.items()}
     rows = [f"| {name} | {best[name]:,.0f} | {best[name] / best[PEER]:.1f} |" for name in best]
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items())
@@ -177,6 +179,7 @@ def report(rates: dict[str, list[float]], about: dict[str, object], rounds: int)
 
 
 def main() -> None:
+    """Measure in turn, and write the table and the rate of every round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = ROOT.parent / "shared"
     parser.add_argument("--peer-python", required=True, help="Python of an environment with transformers 4.57")

@@ -197,6 +197,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
+        """Carry out the pickle's instructions and return what it holds."""
         while True:
             at = self.file.tell()
             code = self.file.read(1)
