@@ -70,7 +70,7 @@ class TaskDataModule(LightningDataModule):
     Attributes:
         languages: All languages, in the order of `batch["language"]`.
         train_languages: The languages of the training data.
-        allow_changes: Set it to resume although the training data, their order or batch size changed.
+        allow_changes: Set it to resume although the data, their order or the batch size changed.
     """
 
     allow_changes: bool = False
@@ -276,15 +276,25 @@ class TaskDataModule(LightningDataModule):
         if self._sampler is None or self.trainer is None:
             return {}
         epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(self._sampler))
-        return {**self._sampler.state_dict(), "epoch": epoch, "consumed": consumed, "data": self._train_digest()}
+        return {**self._sampler.state_dict(), "epoch": epoch, "consumed": consumed, "data": self._data_digest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state to hold the data against when training continues.
+        """Holds the data against those of a run that continues, and keeps the state to hold their order against.
 
         Args:
             state_dict: What `state_dict` returned, on any number of processes.
+
+        Raises:
+            InputError: The data or the tokenizer are others.
         """
         self._restored = dict(state_dict)
+        fits = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if fits and self._restored and not self.allow_changes and self._restored["data"] != self._data_digest():
+            raise InputError(
+                f"The data, or the tokenizer '{self.tokenizer_name}', are not those of the checkpoint: "
+                + ", ".join(f"{name}: {fingerprint}" for name, fingerprint in self._fingerprints.items())
+                + ". Resume with what the run began with; its run.json says which data those were."
+            )
 
     # The rest.
 
@@ -305,25 +315,20 @@ class TaskDataModule(LightningDataModule):
         """Sets the sampler to the optimiser steps that Lightning counted, which a checkpoint restores."""
         if self.trainer is None:
             return
-        self._check_restored(sampler)
+        if self._restored and not self.allow_changes:
+            sampler.load_state_dict({k: v for k, v in self._restored.items() if k != "data"})
         epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(sampler))
         # Overfitting on a few batches means the same ones in every epoch.
         overfit = getattr(self.trainer, "overfit_batches", 0)
         sampler.set_epoch(0 if overfit else epoch, consumed)
 
-    def _check_restored(self, sampler: TrainBatchSampler) -> None:
-        if not self._restored or self.allow_changes:
-            return
-        sampler.load_state_dict({k: v for k, v in self._restored.items() if k != "data"})
-        if self._restored["data"] != self._train_digest():
-            raise InputError(
-                "The training data are not those of the checkpoint:"
-                f" {', '.join(f'{k}: {v}' for k, v in self._fingerprints.items() if k.startswith('train/'))}."
-                " Resume with the data that the run began with."
-            )
-
-    def _train_digest(self) -> str:
-        keys = [self._rows["train", language].metadata for language in self.train_languages]
+    def _data_digest(self) -> str:
+        """A digest of what is trained and validated on, as the tokenizer gives it, wherever it lies."""
+        keys = [
+            self._rows[split, language].metadata
+            for split in _SPLITS[TrainerFn.FITTING]
+            for language in self.split_languages(split)
+        ]
         return hashlib.sha256(repr(keys).encode()).hexdigest()
 
     def _row_set(self, split: str, languages: Sequence[str]) -> RowSet:

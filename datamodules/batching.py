@@ -107,10 +107,6 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         self.epoch = epoch
         self.consumed = consumed
 
-    def seek(self, steps: int) -> None:
-        """Chooses where the next iteration starts: after so many optimiser steps from the very beginning."""
-        self.set_epoch(*divmod(steps, len(self)))
-
     def state_dict(self) -> dict[str, int]:
         """The position, and what an order depends on besides the data. It holds no rank and no micro-batch size."""
         return {

@@ -126,7 +126,7 @@ def open_or_build(
 
     Args:
         folder: The cache folder; made if absent.
-        key: All that the rows depend on, as JSON can hold it.
+        key: All that the rows depend on besides their columns, as JSON can hold it.
         schema: The schema of the rows.
         build: Makes the rows.
 
@@ -136,7 +136,7 @@ def open_or_build(
     Raises:
         InputError: The cache cannot be written.
     """
-    text = json.dumps({"format": _FORMAT, **key}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps({"format": _FORMAT, "columns": schema.names, **key}, sort_keys=True, ensure_ascii=False)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrow"
     if path.exists():
         rows = _open_whole(path)

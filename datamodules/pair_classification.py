@@ -1,6 +1,6 @@
 """Classification of text pairs from one's own files or a data set in the Hub's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class PairClassification(TaskDataModule):
     """Pairs of texts with a label, from CSV, TSV, JSONL, Parquet or `datasets`' Arrow files.
 
     A batch holds what `TaskDataModule` says and `input_ids` (batch, length) int64, `attention_mask` (batch, length)
-    int64 and `labels` (batch,) int64, -100 in prediction.
+    int64 and `labels` (batch,) int64, -100 in prediction. Where the tokenizer tells the texts of a pair apart, as
+    BERT's does, also `token_type_ids` (batch, length) int64.
 
     Args:
         tokenizer: Short name, folder or Hub id of the tokenizer.
@@ -119,17 +120,17 @@ class PairClassification(TaskDataModule):
     def encode(self, table: pa.Table) -> pa.RecordBatch:
         """Tokenises pairs, the longer text cut first."""
         texts = [table.column(name).to_pylist() for name in ("first", "second") if name in table.column_names]
-        ids = self.tokenizer(
+        encoded = self.tokenizer(
             *texts, truncation="longest_first", max_length=self.max_length, return_attention_mask=False
-        )["input_ids"]
-        columns = {"input_ids": ragged(ids)}
+        )
+        columns = {name: ragged(encoded[name]) for name in self._token_columns}
         if "label" in table.column_names:
             columns["label"] = table.column("label").combine_chunks()
         return pa.record_batch(columns)
 
     def schema(self, split: str) -> pa.Schema:
-        """`input_ids` and, except for prediction, `label`."""
-        fields = [("input_ids", pa.list_(pa.int32()))]
+        """`input_ids`, with some tokenizers `token_type_ids`, and, except for prediction, `label`."""
+        fields = [(name, pa.list_(pa.int32())) for name in self._token_columns]
         return pa.schema(fields if split == "predict" else [*fields, ("label", pa.int32())])
 
     def settings(self, split: str) -> dict[str, Any]:
@@ -144,8 +145,13 @@ class PairClassification(TaskDataModule):
         return rows.lengths("input_ids")
 
     def collator(self, split: str) -> "PairCollator":
-        """Pads `input_ids`."""
-        return PairCollator(self.pad_id, labelled=split != "predict")
+        """Pads what the tokenizer gave."""
+        padding = {"input_ids": self.pad_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        return PairCollator({name: padding[name] for name in self._token_columns}, labelled=split != "predict")
+
+    @property
+    def _token_columns(self) -> list[str]:
+        return [name for name in ("input_ids", "token_type_ids") if name in self.tokenizer.model_input_names]
 
     def _text_columns(self) -> list[str]:
         return [column for column in (self.first_column, self.second_column) if column is not None]
@@ -208,20 +214,22 @@ class PairCollator:
     """Makes a batch of `PairClassification`.
 
     Args:
-        pad_id: The padding token.
+        padding: What to pad with, of `input_ids` and of every other list that the rows have.
         labelled: Whether the rows have labels.
     """
 
-    def __init__(self, pad_id: int, labelled: bool) -> None:
-        self.pad_id = pad_id
+    def __init__(self, padding: Mapping[str, int], labelled: bool) -> None:
+        self.padding = dict(padding)
         self.labelled = labelled
 
     def __call__(self, rows: RowSet, micro: MicroBatch) -> Batch:
         """Pads the rows of one micro-batch."""
-        input_ids, mask = pad(rows.lists("input_ids", micro.indices), self.pad_id)
+        batch = rows.common(micro)
+        for name, value in self.padding.items():
+            batch[name], batch["attention_mask"] = pad(rows.lists(name, micro.indices), value)
         unlabelled = torch.full((len(micro.indices),), UNLABELLED, dtype=torch.int64)
-        labels = rows.scalars("label", micro.indices) if self.labelled else unlabelled
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, **rows.common(micro)}
+        batch["labels"] = rows.scalars("label", micro.indices) if self.labelled else unlabelled
+        return batch
 
 
 def _checked_names(names: Sequence[str]) -> list[str]:

@@ -257,7 +257,9 @@ class RecipeCLI(LightningCLI):
                 resume.take_best(Path(settings.ckpt_path), self.folder)
         elif settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if settings.run.test_after_fit else self.trainer.validate
+            self.model.training_follows = True
             evaluate(self.model, datamodule=self.datamodule, verbose=False)
+            self.model.training_follows = False
             self.keep("before")
             show("Before training", {"before": self.model.results})
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from ernie_m.errors import InputError
+from lightning_modules import networks
 
 from .record import RUN_ALONE
 from .targets import BEST, CONFIG, run_folder_of
@@ -42,6 +43,16 @@ MAY_DIFFER = (
 )
 """Where a run is computed, read, logged and kept: none of it changes what is learned."""
 
+MAY_MOVE = (
+    "model.init_args.backbone",
+    "model.init_args.init_from",
+    "data.init_args.tokenizer",
+    "data.init_args.*_files.*",
+)
+"""What may lie at another place: the network is the checkpoint's, and the data module compares the tokenised data."""
+
+_NETWORK = "model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
+
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested settings into dotted keys; lists stay whole."""
@@ -54,21 +65,47 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[str]:
     """List the settings that would change the result, as `key: before -> now`.
 
     Args:
         before: The settings of the run so far.
         now: Those it would be continued with.
+        checkpoint: The checkpoint that it would be continued from.
     """
     old, new = flatten(before), flatten(now)
     found = []
     for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] in RUN_ALONE or any(fnmatch.fnmatch(key, pattern) for pattern in MAY_DIFFER):
+        if old.get(key) == new.get(key) or key.split(".")[0] in RUN_ALONE or matches(key, MAY_DIFFER):
             continue
-        if old.get(key) != new.get(key):
+        if not (matches(key, MAY_MOVE) and old.get(key) and new.get(key) and has_moved(key, new, checkpoint)):
             found.append(f"{key}: {old.get(key)} -> {new.get(key)}")
     return found
+
+
+def matches(key: str, patterns: Sequence[str]) -> bool:
+    """Say whether a dotted key is among patterns with `*`."""
+    return any(fnmatch.fnmatch(key, pattern) for pattern in patterns)
+
+
+def has_moved(key: str, now: Mapping[str, Any], checkpoint: Path) -> bool:
+    """Say whether a changed setting names another place of what the run began with, as far as can be seen yet.
+
+    Args:
+        key: One that matches `MAY_MOVE`.
+        now: The present settings, flat.
+        checkpoint: The checkpoint that holds the network.
+    """
+    if "_files." in key:
+        return True
+    place = Path(str(now[key])).expanduser()
+    if not place.exists():
+        return False
+    if key != "model.init_args.backbone" or now.get("model.init_args.from_scratch") is not None:
+        return True
+    ours = networks.checkpoint_config(checkpoint)
+    theirs = networks.read_config(str(place), bool(now.get("model.init_args.trust_remote_code")))
+    return all(getattr(ours, name, None) == getattr(theirs, name, None) for name in _NETWORK)
 
 
 def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) -> list[str]:
@@ -96,12 +133,12 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
     run = run_folder_of(checkpoint)
     if run is not None:
         before = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-        found = differences(before, now)
+        found = differences(before, now, checkpoint)
     else:
         stored = {k: v for k, v in content.get("hyper_parameters", {}).items() if not k.startswith("_")}
         present = {k: v for k, v in (now.get("model") or {}).get("init_args", {}).items() if k in stored}
         shared = {k: v for k, v in stored.items() if k in present}
-        found = differences({"model": {"init_args": shared}}, {"model": {"init_args": present}})
+        found = differences({"model": {"init_args": shared}}, {"model": {"init_args": present}}, checkpoint)
     if found and not allow_changes:
         raise InputError(
             f"{checkpoint}: these settings would change the result of the run that it continues:\n  "

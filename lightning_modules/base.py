@@ -22,12 +22,12 @@ from . import networks
 from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, mean_results
 from .gathering import gather_examples
 from .optimization import FAMILIES, DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
+from .watch import LossWatch
 
 Batch = dict[str, Tensor]
 
 _PREFIX = {"validate": "val", "test": "test"}
 _NOT_LOGGED = (*COUNTS, "chance")
-_NEVER = torch.iinfo(torch.int64).max
 _RESTORED_CONFIG: ContextVar[PreTrainedConfig | None] = ContextVar("restored_config", default=None)
 
 
@@ -46,6 +46,7 @@ class TaskModule(LightningModule):
 
     Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it, and the
     backbone neither read nor needed. (Lightning tells a module of its checkpoint only after the network is built.)
+    Set `training_follows` for an evaluation before training: a head that is random is then scored, not refused.
 
     Args:
         backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM.
@@ -104,13 +105,14 @@ class TaskModule(LightningModule):
         self.trust_remote_code = trust_remote_code
         self.languages: list[str] = []
         self.restore_from: str | None = None
+        self.training_follows = False
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
         self._best_on_dev: dict[str, tuple[float, float, float]] = {}
         self._validations = 0
-        self._first_bad_step: Tensor | None = None
+        self._loss_watch: LossWatch | None = None
 
     # What a task defines
 
@@ -253,7 +255,7 @@ class TaskModule(LightningModule):
     def on_train_start(self) -> None:
         """Start the watch for losses that are not finite."""
         self._random_parameters = []
-        self._first_bad_step = torch.full((), _NEVER, device=self.device)
+        self._loss_watch = LossWatch(self.device)
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
         """Run one global batch: back-propagate all micro-batches but the last, and return the last one's loss.
@@ -275,7 +277,7 @@ class TaskModule(LightningModule):
                 with torch.autocast(self.device.type, enabled=False):
                     self.trainer.strategy.backward(loss, None)
         loss = self.loss(batch[-1])
-        self._watch(total + loss.detach())
+        self._note_loss(total + loss.detach())
         return loss
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
@@ -311,12 +313,11 @@ class TaskModule(LightningModule):
         finally:
             network.set_requires_gradient_sync(True)
 
-    def _watch(self, loss: Tensor) -> None:
-        """Log the loss and remember the first step at which it is not finite, without waiting for the device."""
+    def _note_loss(self, loss: Tensor) -> None:
+        """Log the loss and watch it, without waiting for the device."""
         step = self.trainer.global_step
-        if self._first_bad_step is not None:
-            reached = self._first_bad_step.clamp(max=step)
-            self._first_bad_step = torch.where(torch.isfinite(loss), self._first_bad_step, reached)
+        if self._loss_watch is not None:
+            self._loss_watch.note(loss, step)
         is_parallel = self.trainer.world_size > 1
         if not is_parallel or (step + 1) % self._log_interval == 0:
             # A progress bar reads its values at every refresh, which on a GPU would wait for the step.
@@ -331,25 +332,19 @@ class TaskModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: list[Batch], batch_idx: int) -> None:
         """Stop within the log interval where a loss was not finite."""
         if self.trainer.global_step % self._log_interval == 0:
-            self._raise_if_not_finite()
+            self._check_losses()
 
     def on_train_epoch_end(self) -> None:
         """Stop before the epoch's checkpoint where a loss was not finite."""
-        self._raise_if_not_finite()
+        self._check_losses()
 
-    def _raise_if_not_finite(self) -> None:
-        if self._first_bad_step is None:
-            return
-        step = int(self.trainer.strategy.reduce(self._first_bad_step.clone(), reduce_op="min"))
-        if step != _NEVER:
-            raise InputError(
-                f"the training loss is not finite at step {step}. Lower learning_rate or raise warmup_ratio; set "
-                "trainer.gradient_clip_val; with 16-mixed try bf16-mixed or 32-true; then look at that step's data"
-            )
+    def _check_losses(self) -> None:
+        if self._loss_watch is not None:
+            self._loss_watch.check(self.trainer.strategy)
 
     def on_train_end(self) -> None:
         """Check the last losses, and warn of a run that learnt nothing."""
-        self._raise_if_not_finite()
+        self._check_losses()
         report = self.collapse_report()
         if "mean" in self.results:
             self.results["mean"]["collapsed"] = float(report is not None)
@@ -381,7 +376,7 @@ class TaskModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of the evaluation before; no checkpoint is made of weights that are not finite."""
-        self._raise_if_not_finite()
+        self._check_losses()
         self._rows = []
 
     on_test_epoch_start = on_validation_epoch_start

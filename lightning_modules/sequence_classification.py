@@ -212,14 +212,14 @@ class SequenceClassification(TaskModule):
 
     def on_validation_start(self) -> None:
         """Warn where a classifier that was never trained is validated, other than at the start of its training."""
-        if self.trainer.state.fn == "validate" and self._has_random_head():
+        if self.trainer.state.fn == "validate" and self._has_random_head() and not self.training_follows:
             rank_zero_warn(f"the classifier of {self.backbone!r} is random: expect the scores of guessing")
 
     def _has_random_head(self) -> bool:
         return f"{networks.label_layer_path(self.network.config)}.weight" in self._random_parameters
 
     def _refuse_random_head(self, command: str) -> None:
-        if self._has_random_head():
+        if self._has_random_head() and not self.training_follows:
             raise InputError(
                 f"{command}: {self.backbone!r} has no trained classifier, so its answers would be random. Give a "
                 "checkpoint (--ckpt_path), a fine-tuned folder or Hub id as backbone, or init_from"

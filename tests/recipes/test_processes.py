@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pyarrow import parquet
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,9 @@ def test_two_processes_share_one_run_folder_and_score_each_example_once(
     assert AutoModelForSequenceClassification.from_pretrained(run / "export").config.num_labels == 3
 
 
-def test_another_family_is_exported_plainly(quick: list[str], tiny_bert: Path, tmp_path: Path, ernie_m) -> None:
+def test_another_family_is_exported_plainly(
+    quick: list[str], tiny_bert: Path, tiny_xnli: Path, tmp_path: Path, ernie_m
+) -> None:
     options = [*quick, f"--model.backbone={tiny_bert}", f"--run.directory={tmp_path}", "--trainer.max_epochs=1"]
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", "--config", "checkpoint/last", *options)
     assert code == 0, err
@@ -47,6 +49,15 @@ def test_another_family_is_exported_plainly(quick: list[str], tiny_bert: Path, t
     assert AutoTokenizer.from_pretrained(export)("peace").input_ids
     results = json.loads((export.parent / "results.json").read_text(encoding="utf-8"))
     assert results["checkpoint"] == {"path": "checkpoints/last.ckpt", "rule": "the last step", "step": 6, "value": None}
+    # transformers gives a BERT the segment ids of a pair; the run must have scored the same network on the same input.
+    table = parquet.read_table(export.parent / "predictions" / "test" / "en.parquet").to_pylist()
+    rows = parquet.read_table(next((tiny_xnli / "en").glob("test-*"))).to_pylist()
+    classify = pipeline("text-classification", str(export), top_k=None)
+    for known, row in zip(table, rows, strict=True):
+        scores = {
+            one["label"]: one["score"] for one in classify({"text": row["premise"], "text_pair": row["hypothesis"]})
+        }
+        assert scores == pytest.approx({name: known[f"probability_{name}"] for name in scores}, abs=1e-5)
 
 
 def test_a_fine_tuned_folder_is_scored_without_training_its_labels_matched_by_name(

@@ -248,6 +248,57 @@ def test_a_changed_setting_that_changes_the_result_is_refused(run: Path, tmp_pat
     assert last.read_bytes() == before
 
 
+def test_a_run_whose_folders_moved_goes_on(run: Path, tiny_checkpoint: Path, tmp_path: Path, ernie_m) -> None:
+    copy, backbone, cache = tmp_path / "copy", tmp_path / "backbone", tmp_path / "cache"
+    shutil.copytree(run, copy)
+    text = (copy / "config.yaml").read_text(encoding="utf-8")
+    (copy / "config.yaml").write_text(text.replace(str(tiny_checkpoint), str(backbone)), encoding="utf-8")
+    code, _, err = ernie_m("fit", copy)
+    assert code == 2
+    assert str(backbone) in err
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_checkpoint, moved)
+    options = f"--model.backbone={moved}", f"--data.tokenizer={moved}", f"--data.cache_dir={cache}"
+    code, _, err = ernie_m("fit", copy, *options)
+    assert code == 0, err
+    assert read(copy / "run.json")["changes"] == []
+    assert read(copy / "results.json")["test"] == read(run / "results.json")["test"]
+
+
+def test_another_network_or_tokenizer_is_no_moved_folder(
+    run: Path, tiny_checkpoint: Path, tmp_path: Path, ernie_m
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    config = read(other / "config.json")
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}), encoding="utf-8")
+    code, _, err = ernie_m("fit", run, f"--model.backbone={other}")
+    assert code == 2
+    assert f"model.init_args.backbone: {tiny_checkpoint} -> {other}" in err
+    assert "tokenizer:" not in err
+    (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    settings = read(other / "tokenizer_config.json")
+    (other / "tokenizer_config.json").write_text(json.dumps(settings | {"segmentation": "raw"}), encoding="utf-8")
+    options = f"--model.backbone={other}", f"--data.tokenizer={other}", f"--data.cache_dir={tmp_path}"
+    code, _, err = ernie_m("fit", run, *options)
+    assert code == 2
+    assert "tokenizer" in err
+    assert "not those of the checkpoint" in err
+    code, _, err = ernie_m("fit", run, "--model.backbone=someone/else")
+    assert code == 2
+    assert "someone/else" in err
+
+
+def test_a_new_classifier_may_be_scored_before_it_is_trained(quick: list[str], tmp_path: Path, ernie_m) -> None:
+    options = [*quick, f"--run.directory={tmp_path}", "--run.evaluate_before_fit=true", "--trainer.max_epochs=1"]
+    code, out, err = ernie_m("fit", "--config", "xnli/transfer_base", *options)
+    assert code == 0, err
+    assert "random" not in err
+    results = read(only_run(tmp_path) / "results.json")
+    assert results["before"].keys() == results["test"].keys()
+    assert "Before training" in out
+
+
 def test_a_change_that_is_asked_for_takes_effect(run: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
     arguments = ["fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
     options = [

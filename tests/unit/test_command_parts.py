@@ -50,7 +50,7 @@ def changed(key: str, value: object) -> dict:
     ],
 )
 def test_what_changes_the_result_is_a_difference(key: str, value: object) -> None:
-    (found,) = resume.differences(SETTINGS, changed(key, value))
+    (found,) = resume.differences(SETTINGS, changed(key, value), Path("last.ckpt"))
     assert found.startswith(f"{key}: ")
     assert found.endswith(f"-> {value}")
 
@@ -68,7 +68,7 @@ def test_what_changes_the_result_is_a_difference(key: str, value: object) -> Non
     ],
 )
 def test_where_and_how_a_run_is_computed_is_none(key: str, value: object) -> None:
-    assert resume.differences(SETTINGS, changed(key, value)) == []
+    assert resume.differences(SETTINGS, changed(key, value), Path("last.ckpt")) == []
 
 
 def test_results_stand_side_by_side_in_percent_with_the_mean_last() -> None:

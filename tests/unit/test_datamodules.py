@@ -112,6 +112,30 @@ def test_batches_hold_what_the_tokenizer_gives(tmp_path, tokenizer_name, cache):
         assert (micro["input_ids"][micro["attention_mask"] == 0] == tokenizer.pad_token_id).all()
 
 
+def test_segment_ids_go_along_where_the_tokenizer_has_them(tmp_path, cache):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "premise", "hypothesis", "and", "so", "on"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
+    rows = pairs(10)
+    path = tmp_path / "en.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    files = {"en": str(path)}
+    data = ready(
+        PairClassification(
+            str(tmp_path), files, files, label_names=LABELS, max_length=16, global_batch_size=4, cache_dir=cache
+        )
+    )
+    texts = [row["premise"] for row in rows], [row["hypothesis"] for row in rows]
+    expected = AutoTokenizer.from_pretrained(tmp_path)(*texts, truncation="longest_first", max_length=16)
+    assert any(1 in types for types in expected["token_type_ids"])
+    for batch in [*data.val_dataloader()[0], *(step[0] for step in data.train_dataloader())]:
+        for i, example in enumerate(batch["example_ids"].tolist()):
+            real = batch["attention_mask"][i].bool()
+            for name in ("input_ids", "token_type_ids"):
+                assert batch[name][i][real].tolist() == expected[name][example]
+                assert not batch[name][i][~real].any()
+
+
 def test_all_formats_give_the_same(tmp_path, tokenizer_name, cache):
     import csv
     import gzip

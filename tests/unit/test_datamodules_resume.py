@@ -1,6 +1,7 @@
 """A run that is cut and resumed, at whatever moment, sees what the uninterrupted run sees. Through a real Trainer."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def files(tmp_path: Path) -> dict[str, str]:
 def make_data(files, sample_tokenizer_dir, tmp_path):
     def make(**changes):
         arguments = {"train_files": files, "validation_files": files, "global_batch_size": BATCH, "seed": 3}
-        return PairClassification(str(sample_tokenizer_dir), cache_dir=str(tmp_path / "cache"), **arguments | changes)
+        arguments |= {"cache_dir": str(tmp_path / "cache")}
+        return PairClassification(str(sample_tokenizer_dir), **arguments | changes)
 
     return make
 
@@ -157,13 +159,17 @@ def test_another_order_is_refused_unless_asked_for(make_data, tmp_path, change, 
     assert run(data, tmp_path, ckpt_path=checkpoint, limit_val_batches=0)
 
 
-def test_other_training_data_are_refused(make_data, files, tmp_path):
+@pytest.mark.parametrize("split", ["train_files", "validation_files"])
+def test_other_data_are_refused_and_moved_ones_are_not(make_data, files, tmp_path, split):
     keep = ModelCheckpoint(tmp_path / "kept", filename="{step}", save_top_k=-1, every_n_train_steps=2)
-    run(make_data(), tmp_path, keep, limit_val_batches=0)
-    path = Path(files["en"])
-    path.write_text(path.read_text(encoding="utf-8").replace("Satz", "Wort"), encoding="utf-8")
-    with pytest.raises(InputError, match="training data are not those of the checkpoint"):
-        run(make_data(), tmp_path, ckpt_path=tmp_path / "kept" / "step=2.ckpt", limit_val_batches=0)
+    whole = run(make_data(), tmp_path, keep, limit_val_batches=0)
+    checkpoint = tmp_path / "kept" / "step=2.ckpt"
+    moved = Path(shutil.copyfile(files["en"], tmp_path / "moved.csv"))
+    elsewhere = {split: {"en": str(moved)}, "cache_dir": str(tmp_path / "other")}
+    assert whole[:2] + run(make_data(**elsewhere), tmp_path, ckpt_path=checkpoint, limit_val_batches=0) == whole
+    moved.write_text(moved.read_text(encoding="utf-8").replace("Satz", "Wort"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"data, or the tokenizer.*not those of the checkpoint"):
+        run(make_data(**elsewhere), tmp_path, ckpt_path=checkpoint, limit_val_batches=0)
 
 
 def test_accumulation_by_the_trainer_is_refused(make_data, tmp_path):
