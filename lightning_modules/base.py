@@ -44,9 +44,9 @@ class TaskModule(LightningModule):
     - `results`: language to its scores (`accuracy`, `examples`, `chance`: what guessing gives), and `mean` over the
       languages. Logged as `val/<language>/accuracy` and `val/accuracy`, `test/...` alike.
 
-    Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it, and the
-    backbone neither read nor needed. (Lightning tells a module of its checkpoint only after the network is built.)
-    Set `training_follows` for an evaluation before training: a head that is random is then scored, not refused.
+    Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it without
+    the backbone. (Lightning tells a module of its checkpoint only after the network is built.) Set `training_follows`
+    for an evaluation before training: a head that is random is then scored, not refused.
 
     Args:
         backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM.
@@ -253,8 +253,12 @@ class TaskModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Start the watch for losses that are not finite."""
+        """Start the watch for losses that are not finite, and count the epochs of a continued run."""
         self._random_parameters = []
+        if self.trainer.fit_loop.restarted_on_epoch_end:
+            # With max_steps set, Lightning ends the finished epoch once more, and with max_epochs stops one early.
+            epochs: Any = self.trainer.fit_loop.epoch_progress
+            epochs.current.processed, epochs.total.processed = epochs.current.started - 1, epochs.total.started - 1
         self._loss_watch = LossWatch(self.device)
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:

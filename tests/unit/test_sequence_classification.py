@@ -294,6 +294,18 @@ def test_resuming_gives_the_parameters_of_an_uninterrupted_run(tmp_path: Path) -
         torch.testing.assert_close(states[1][name], value)
 
 
+def test_resuming_with_both_limits_ends_where_the_first_is_reached(tmp_path: Path) -> None:
+    backbone = save_encoder(tmp_path / "backbone")
+    every = ModelCheckpoint(tmp_path / "kept", filename="{step}", save_top_k=-1, save_on_train_epoch_end=True)
+    limits = {"max_epochs": 3, "max_steps": 7, "enable_checkpointing": True}
+    trainer_of(tmp_path, callbacks=[every], **limits).fit(module_of(backbone), training(3), evaluation())
+    for step in (3, 6):
+        trainer = trainer_of(tmp_path, **limits)
+        checkpoint = tmp_path / "kept" / f"step={step}.ckpt"
+        trainer.fit(module_of(backbone), training(3), evaluation(), ckpt_path=checkpoint, weights_only=True)
+        assert trainer.global_step == 7
+
+
 def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     module = module_of(save_encoder(tmp_path / "backbone"))
     trainer = trainer_of(tmp_path)
