@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ernie_m import load_tokenizer
@@ -226,6 +227,17 @@ class TaskDataModule(LightningDataModule):
     def fingerprints(self) -> dict[str, str]:
         """Which data were used: of each "split/language" the number of rows, the files' SHA-256 and the source."""
         return dict(self._fingerprints)
+
+    def token_ids(self) -> NDArray[np.int64]:
+        """The token ids that the loaded data use, and the tokenizer's special ones; ascending, shape (ids,)."""
+        used = np.zeros(len(self.tokenizer), dtype=bool)
+        used[self.tokenizer.all_special_ids] = True
+        for rows in self._rows.values():
+            for column in rows.columns:
+                if column.endswith("input_ids"):
+                    for values in rows.values(column):
+                        used[values] = True
+        return np.flatnonzero(used)
 
     # Lightning's hooks.
 

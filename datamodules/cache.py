@@ -95,6 +95,15 @@ class ArrowRows:
         noted: dict[str, Any] = json.loads((self._table.schema.metadata or {}).get(_METADATA, b"{}"))
         return noted
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._table.column_names)
+
+    def values(self, column: str) -> list[NDArray[Any]]:
+        """What all lists of a column hold, end to end, in one array or several."""
+        return [values for _, values in self._lists[column]]
+
     def lengths(self, column: str) -> NDArray[np.int64]:
         """The length of every row's list, shape (rows,)."""
         if not self._lists[column]:

@@ -32,6 +32,7 @@ MAY_DIFFER = (
     "trainer.limit_test_batches",
     "trainer.limit_predict_batches",
     "trainer.max_time*",
+    "model.init_args.active_vocabulary",
     "model.init_args.attn_implementation",
     "model.init_args.gradient_checkpointing",
     "data.init_args.path",

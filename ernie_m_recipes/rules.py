@@ -98,6 +98,8 @@ def strategy(settings: Settings) -> Iterator[str]:
         yield "trainer.strategy.find_unused_parameters is true; every parameter is in use, so it only costs time"
     if chosen.get("static_graph"):
         yield "trainer.strategy.static_graph is true; a step may have several micro-batches, which it does not admit"
+    if "tensor_parallel_size" in chosen and arguments(settings, "model").get("active_vocabulary"):
+        yield "model.active_vocabulary is true; ModelParallelStrategy shards all embedding rows, set it to false"
     if chosen.get("save_distributed_checkpoint"):
         yield "trainer.strategy.save_distributed_checkpoint is true; `export` reads one file, set it to false"
 

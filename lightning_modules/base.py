@@ -1,7 +1,6 @@
 """What every task shares: building the network, the optimiser, exact micro-batches, and gathering of predictions."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -18,10 +17,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
-from . import networks
+from . import networks, parallel
+from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active
 from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, mean_results
 from .gathering import gather_examples
-from .optimization import FAMILIES, DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
+from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
 from .watch import LossWatch
 
 Batch = dict[str, Tensor]
@@ -62,6 +62,8 @@ class TaskModule(LightningModule):
         adam_eps: Adam's epsilon.
         warmup_ratio: Share of all steps in which the learning rate rises from 0.
         schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
+            but not the result.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
         attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
         trust_remote_code: Run code that the backbone's folder carries.
@@ -83,6 +85,7 @@ class TaskModule(LightningModule):
         adam_eps: float = 1e-6,
         warmup_ratio: float = 0.1,
         schedule: Schedule = "linear",
+        active_vocabulary: bool = False,
         gradient_checkpointing: bool = False,
         attn_implementation: str = "auto",
         trust_remote_code: bool = False,
@@ -100,6 +103,7 @@ class TaskModule(LightningModule):
         self.adam_eps = adam_eps
         self.warmup_ratio = warmup_ratio
         self.schedule: Schedule = schedule
+        self.active_vocabulary = active_vocabulary
         self.gradient_checkpointing = gradient_checkpointing
         self.attn_implementation = attn_implementation
         self.trust_remote_code = trust_remote_code
@@ -108,6 +112,7 @@ class TaskModule(LightningModule):
         self.training_follows = False
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
+        self._token_ids: Tensor | None = None
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
         self._best_on_dev: dict[str, tuple[float, float, float]] = {}
@@ -147,19 +152,39 @@ class TaskModule(LightningModule):
     # Building
 
     def setup(self, stage: str) -> None:
-        """Read the languages of `batch["language"]` from the data module, where there is one."""
-        languages = getattr(getattr(self.trainer, "datamodule", None), "languages", None)
-        if languages is not None:
+        """Read what the data module says of its data: the languages of `batch["language"]`, and the token ids in use.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: `active_vocabulary` is set, and the data module names no token ids or FSDP2 shards the network.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if (languages := getattr(data, "languages", None)) is not None:
             self.languages = list(languages)
+        self._token_ids = None
+        if stage == "fit" and self.active_vocabulary:
+            if isinstance(self.trainer.strategy, ModelParallelStrategy) or not hasattr(data, "token_ids"):
+                raise InputError(
+                    "active_vocabulary needs a data module that says its token_ids, and a strategy that keeps the "
+                    "embeddings whole, as ModelParallelStrategy does not; set it to false"
+                )
+            self._token_ids = torch.from_numpy(data.token_ids())
 
     def configure_model(self) -> None:
         """Build the network, once; under `ModelParallelStrategy` sharded by layer with FSDP2."""
-        if "network" in self._modules:
-            return
+        if "network" not in self._modules:
+            self._build()
+        if self._token_ids is not None:
+            shrink_to_active(self.network, self._token_ids)
+
+    def _build(self) -> None:
         restored = _RESTORED_CONFIG.get()
         if restored is None and self.restore_from is not None:
             restored = networks.checkpoint_config(self.restore_from)
-        with self._same_seed_everywhere():
+        strategy = None if self._trainer is None else self.trainer.strategy
+        with parallel.same_seed_everywhere(strategy):
             network, self._random_parameters = self.build_network(restored)
         if restored is None and self.init_from:
             self.copy_initial_weights(network, self.init_from)
@@ -171,8 +196,8 @@ class TaskModule(LightningModule):
             enable({"use_reentrant": False})
         # from_pretrained leaves the network in evaluation mode, and Lightning keeps the mode that it finds.
         network.train()
-        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
-            self._shard(network)
+        if isinstance(strategy, ModelParallelStrategy):
+            parallel.shard(network, self.device_mesh)
 
     def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
         """Copy the weights of `init_from`.
@@ -191,32 +216,6 @@ class TaskModule(LightningModule):
             rank_zero_warn(f"init_from {source!r} has no {', '.join(absent)}: kept as they were")
         return absent, config
 
-    @contextmanager
-    def _same_seed_everywhere(self) -> Iterator[None]:
-        """Draw random weights from the first process's seed: FSDP2 takes each shard from its own process."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            yield
-            return
-        seed = self.trainer.strategy.broadcast(torch.initial_seed())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-
-    def _shard(self, network: PreTrainedModel) -> None:
-        from torch.distributed.fsdp import fully_shard
-
-        mesh = self.device_mesh
-        if mesh is None or mesh["tensor_parallel"].size() > 1:
-            raise InputError(
-                "ModelParallelStrategy is set to tensor parallelism, which these networks do not have; set "
-                "data_parallel_size to the number of devices and tensor_parallel_size to 1"
-            )
-        family = FAMILIES.get(network.config.model_type)
-        for path in family.blocks if family else ():
-            for block in networks.submodule(network, path).children():
-                fully_shard(block, mesh=mesh["data_parallel"])
-        fully_shard(network, mesh=mesh["data_parallel"])
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build AdamW over the layer-decay groups, and the schedule in steps."""
         groups = parameter_groups(
@@ -230,6 +229,8 @@ class TaskModule(LightningModule):
             others=[p for name, p in self.named_parameters() if not name.startswith(networks.NETWORK_PREFIX)],
         )
         optimizer = build_optimizer(groups, self.adam_betas, self.adam_eps)
+        if isinstance(active := self.network.get_input_embeddings(), ActiveEmbedding):
+            follow(optimizer, active)
         total = self.trainer.estimated_stepping_batches
         scheduler = build_scheduler(optimizer, self.schedule, self.warmup_ratio, total)
         return {
@@ -274,7 +275,7 @@ class TaskModule(LightningModule):
             optimizer.zero_grad()
         total: Tensor | float = 0.0
         for micro_batch in batch[:-1]:
-            with self._without_gradient_sync():
+            with parallel.without_gradient_sync(self.trainer.strategy, self.network):
                 loss = self.loss(micro_batch)
                 total = total + loss.detach()
                 # The strategy's backward scales a float16 loss; autocast is for forward passes alone.
@@ -299,23 +300,6 @@ class TaskModule(LightningModule):
                 "DDP's static_graph counts backward passes and does not admit several micro-batches in a step; set it "
                 "to false in trainer.strategy"
             )
-
-    def _without_gradient_sync(self) -> AbstractContextManager[None]:
-        strategy = self.trainer.strategy
-        if isinstance(strategy, ModelParallelStrategy):
-            return self._sharded_without_sync()
-        if isinstance(strategy, ParallelStrategy):
-            return strategy.block_backward_sync()
-        return nullcontext()
-
-    @contextmanager
-    def _sharded_without_sync(self) -> Iterator[None]:
-        network: Any = self.network
-        network.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            network.set_requires_gradient_sync(True)
 
     def _note_loss(self, loss: Tensor) -> None:
         """Log the loss and watch it, without waiting for the device."""
@@ -345,6 +329,10 @@ class TaskModule(LightningModule):
     def _check_losses(self) -> None:
         if self._loss_watch is not None:
             self._loss_watch.check(self.trainer.strategy)
+
+    def on_fit_end(self) -> None:
+        """Put the rows of the embeddings that were not trained back."""
+        put_back(self.network)
 
     def on_train_end(self) -> None:
         """Check the last losses, and warn of a run that learnt nothing."""

@@ -124,6 +124,17 @@ def test_gradient_checkpointing_changes_nothing(
     assert_trained_alike(worker, found[0], tmp_path, "classification")
 
 
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_active_vocabulary_changes_nothing(
+    micro_batches: int, launch: Launch, worker: ModuleType, tmp_path: Path
+) -> None:
+    arguments = {"active_vocabulary": True}
+    found = launch(2, task="classification", strategy="ddp", micro_batches=micro_batches, arguments=arguments)
+    assert_trained_alike(worker, found[0], tmp_path, "classification")
+    printed = launch(2, fails=True, task="classification", strategy="fsdp2", arguments=arguments)
+    assert "active_vocabulary needs" in printed
+
+
 @pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2_sharded"])
 def test_sharded_run_is_scored_alike_by_a_sharded_one(strategy: str, launch: Launch, tmp_path: Path) -> None:
     trained = launch(2, task="classification", strategy=strategy)

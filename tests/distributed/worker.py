@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
@@ -176,6 +176,18 @@ def build(spec: dict[str, Any]) -> tuple[LightningModule, Trainer]:
     return module, trainer
 
 
+class Data(LightningDataModule):
+    """The loaders, and the ids that `sentences` draws from."""
+
+    def __init__(self, training: DataLoader, evaluation: DataLoader) -> None:
+        super().__init__()
+        self.train_dataloader = lambda: training
+        self.val_dataloader = lambda: evaluation
+
+    def token_ids(self) -> np.ndarray:
+        return np.array([1, *range(4, 50)])
+
+
 def main(spec: dict[str, Any]) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     task = spec["task"]
@@ -190,7 +202,7 @@ def main(spec: dict[str, Any]) -> None:
         for step in spec.get("poisoned", []):
             if rank == world - 1:
                 steps[step][0]["normaliser"] = torch.tensor(float("nan"))
-        trainer.fit(module, DataLoader(steps, batch_size=None), evaluation)
+        trainer.fit(module, datamodule=Data(DataLoader(steps, batch_size=None), evaluation))
         trainer.save_checkpoint(f"{spec['folder']}/last.ckpt")
     state = {} if spec["strategy"] == "fsdp2_sharded" else trainer.strategy.lightning_module_state_dict()
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
