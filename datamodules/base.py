@@ -61,6 +61,7 @@ class TaskDataModule(LightningDataModule):
         max_length: Tokens after which an input is cut, special tokens included.
         global_batch_size: Examples of one optimiser step, over all devices.
         micro_batch_size: At most so many examples at once on a device; None for no limit.
+        micro_batch_tokens: At most so many tokens at once on a device in training, padding included; None for no limit.
         eval_tokens_per_batch: Rows times longest row of an evaluation batch.
         seed: With the epoch it fixes the order of the training data.
         num_workers: Processes that prepare training batches; evaluation needs none.
@@ -85,6 +86,7 @@ class TaskDataModule(LightningDataModule):
         max_length: int,
         global_batch_size: int,
         micro_batch_size: int | None,
+        micro_batch_tokens: int | None,
         eval_tokens_per_batch: int,
         seed: int,
         num_workers: int,
@@ -96,6 +98,7 @@ class TaskDataModule(LightningDataModule):
             "max_length": max_length,
             "global_batch_size": global_batch_size,
             "micro_batch_size": micro_batch_size,
+            "micro_batch_tokens": micro_batch_tokens,
             "eval_tokens_per_batch": eval_tokens_per_batch,
         }
         for name, size in sizes.items():
@@ -112,6 +115,7 @@ class TaskDataModule(LightningDataModule):
         self.max_length = max_length
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
+        self.micro_batch_tokens = micro_batch_tokens
         self.eval_tokens_per_batch = eval_tokens_per_batch
         self.seed = seed
         self.num_workers = num_workers
@@ -151,7 +155,13 @@ class TaskDataModule(LightningDataModule):
     def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
         """The sampler of the training data; a subclass may plan otherwise."""
         return TrainBatchSampler(
-            self.lengths(rows), self.global_batch_size, self.micro_batch_size, self.seed, rank, world_size
+            self.lengths(rows),
+            self.global_batch_size,
+            self.micro_batch_size,
+            self.seed,
+            rank,
+            world_size,
+            micro_batch_tokens=self.micro_batch_tokens,
         )
 
     # What the others use.
@@ -228,6 +238,21 @@ class TaskDataModule(LightningDataModule):
         """Which data were used: of each "split/language" the number of rows, the files' SHA-256 and the source."""
         return dict(self._fingerprints)
 
+    def row_set(self, split: str, languages: Sequence[str]) -> RowSet:
+        """The tokenised rows of some languages, in their order, after `setup`.
+
+        Args:
+            split: "train", "validation", "test" or "predict".
+            languages: Some of its languages.
+        """
+        for language in languages:
+            if (split, language) not in self._rows:
+                raise RuntimeError(f"setup() has not loaded {split}/{language} yet")
+        return RowSet(
+            [self._rows[split, language] for language in languages],
+            [self.languages.index(language) for language in languages],
+        )
+
     def token_ids(self) -> NDArray[np.int64]:
         """The token ids that the loaded data use, and the tokenizer's special ones; ascending, shape (ids,)."""
         used = np.zeros(len(self.tokenizer), dtype=bool)
@@ -265,7 +290,7 @@ class TaskDataModule(LightningDataModule):
                 f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and set"
                 " data.micro_batch_size: a step's micro-batches come together here."
             )
-        rows = self._row_set("train", self.train_languages)
+        rows = self.row_set("train", self.train_languages)
         self._sampler = self.train_sampler(rows, *self._world())
         return TrainLoader(
             rows, self._sampler, self.collator("train"), self._seek, self.num_workers, self._pin_memory()
@@ -343,19 +368,10 @@ class TaskDataModule(LightningDataModule):
         ]
         return hashlib.sha256(repr(keys).encode()).hexdigest()
 
-    def _row_set(self, split: str, languages: Sequence[str]) -> RowSet:
-        for language in languages:
-            if (split, language) not in self._rows:
-                raise RuntimeError(f"setup() has not loaded {split}/{language} yet")
-        return RowSet(
-            [self._rows[split, language] for language in languages],
-            [self.languages.index(language) for language in languages],
-        )
-
     def _eval_loaders(self, split: str) -> list[PlannedLoader]:
         loaders = []
         for language in self.split_languages(split):
-            rows = self._row_set(split, [language])
+            rows = self.row_set(split, [language])
             sampler = EvalBatchSampler(self.lengths(rows), self.eval_tokens_per_batch, *self._world())
             loaders.append(PlannedLoader(rows, sampler, self.collator(split), pin_memory=self._pin_memory()))
         return loaders

@@ -50,6 +50,8 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         lengths: Tokens of each example, shape (examples,).
         global_batch_size: Examples of one optimiser step, over all processes.
         micro_batch_size: At most so many examples at once in a process; None for no limit.
+        micro_batch_tokens: At most so many examples at once that their number times the longest of the global batch
+            stays within it, one at least; None for no limit.
         seed: Together with the epoch it fixes the order.
         rank: This process.
         world_size: Number of processes.
@@ -73,6 +75,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         rank: int = 0,
         world_size: int = 1,
         *,
+        micro_batch_tokens: int | None = None,
         example_weights: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         keys: ArrayLike | None = None,
@@ -82,12 +85,16 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         if len(self.lengths) == 0:
             raise InputError("There are no examples to train on.")
         _check_positive(
-            global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, pool_batches=pool_batches
+            global_batch_size=global_batch_size,
+            micro_batch_size=micro_batch_size,
+            micro_batch_tokens=micro_batch_tokens,
+            pool_batches=pool_batches,
         )
         if not 0 <= rank < world_size:
             raise InputError(f"rank is {rank}; with world_size {world_size} it must be 0 to {world_size - 1}.")
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
+        self.micro_batch_tokens = micro_batch_tokens
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -169,7 +176,10 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         # A batch whose every target is ignored has a loss of 0, which may be divided by anything but 0.
         normaliser = weight / self.world_size or 1.0
         largest = -(-len(batch) // self.world_size)
-        count = -(-largest // (self.micro_batch_size or largest))
+        at_once = min(largest, self.micro_batch_size or largest)
+        if self.micro_batch_tokens is not None:
+            at_once = min(at_once, max(1, self.micro_batch_tokens // max(1, int(self.lengths[batch].max()))))
+        count = -(-largest // at_once)
         return [
             MicroBatch(rows, np.ones(len(rows), dtype=np.float32), normaliser)
             if len(rows)

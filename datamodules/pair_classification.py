@@ -47,6 +47,7 @@ class PairClassification(TaskDataModule):
         max_length: Tokens after which the longer text of a pair is cut, special tokens included.
         global_batch_size: Examples of one optimiser step, over all devices.
         micro_batch_size: At most so many examples at once on a device; None for no limit.
+        micro_batch_tokens: At most so many tokens at once on a device in training, padding included; None for no limit.
         eval_tokens_per_batch: Rows times longest row of an evaluation batch.
         seed: With the epoch it fixes the order of the training data.
         num_workers: Processes that prepare training batches.
@@ -71,6 +72,7 @@ class PairClassification(TaskDataModule):
         max_length: int = 256,
         global_batch_size: int = 32,
         micro_batch_size: int | None = None,
+        micro_batch_tokens: int | None = None,
         eval_tokens_per_batch: int = 16384,
         seed: int = 1,
         num_workers: int = 0,
@@ -85,6 +87,7 @@ class PairClassification(TaskDataModule):
             max_length,
             global_batch_size,
             micro_batch_size,
+            micro_batch_tokens,
             eval_tokens_per_batch,
             seed,
             num_workers,

@@ -83,6 +83,7 @@ class ParallelText(TaskDataModule):
             max_length,
             global_batch_size,
             None,
+            None,
             eval_tokens_per_batch,
             seed,
             num_workers,

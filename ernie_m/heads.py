@@ -15,6 +15,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from .configuration import ErnieMConfig
+from .dropout import Dropout
 from .errors import InputError
 from .modeling import ErnieMModel, ErnieMPreTrainedModel
 
@@ -37,9 +38,9 @@ class ErnieMLMHead(nn.Module):
         return cast(Tensor, self.decoder(self.layer_norm(nn.functional.gelu(self.dense(hidden_states)))))
 
 
-def _classifier_dropout(config: ErnieMConfig) -> nn.Dropout:
+def _classifier_dropout(config: ErnieMConfig) -> Dropout:
     rate = config.classifier_dropout if config.classifier_dropout is not None else config.hidden_dropout_prob
-    return nn.Dropout(rate)
+    return Dropout(rate)
 
 
 class ErnieMForSequenceClassification(ErnieMPreTrainedModel):

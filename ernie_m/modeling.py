@@ -19,6 +19,8 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration import POSITION_OFFSET, ErnieMConfig
+from .dropout import Dropout
+from .dropout import dropout as apply_dropout
 from .errors import InputError
 
 
@@ -32,7 +34,7 @@ class ErnieMEmbeddings(nn.Module):
             config.max_position_embeddings, config.hidden_size, padding_idx=config.pad_token_id
         )
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor | None, position_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """Embed tokens, `(batch, length)` ids or `(batch, length, hidden)` vectors, as `(batch, length, hidden)`."""
@@ -71,14 +73,14 @@ def eager_attention_forward(
     Returns:
         The output `(batch, length, heads, head_size)` and the probabilities `(batch, heads, length, length)`.
     """
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
         else:
             scores = scores + attention_mask
     probabilities = nn.functional.softmax(scores, dim=-1)
-    probabilities = nn.functional.dropout(probabilities, p=dropout, training=module.training)
+    probabilities = apply_dropout(probabilities, dropout, module.training)
     return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), probabilities
 
 
@@ -105,18 +107,15 @@ class ErnieMSelfAttention(nn.Module):
         query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
-        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+        rate = self.dropout_rate if self.training else 0.0
+        name = self.config._attn_implementation
+        # On a CPU, SDPA with dropout materialises the probabilities too, and draws torch's slow Bernoulli numbers.
+        is_slow = name == "sdpa" and rate > 0 and query.device.type == "cpu" and not torch.compiler.is_compiling()
+        attend: Callable[..., tuple[Tensor, Tensor | None]] = (
+            eager_attention_forward if is_slow else ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
         )
         output, probabilities = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            dropout=self.dropout_rate if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
+            self, query, key, value, attention_mask, dropout=rate, scaling=self.scaling, **kwargs
         )
         return output.reshape(hidden_states.shape).contiguous(), probabilities
 
@@ -142,12 +141,12 @@ class ErnieMEncoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.self_attn = ErnieMAttention(config)
         self.linear1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.dropout = nn.Dropout(config.act_dropout)
+        self.dropout = Dropout(config.act_dropout)
         self.linear2 = nn.Linear(config.intermediate_size, config.hidden_size)
         self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout1 = nn.Dropout(config.hidden_dropout_prob)
-        self.dropout2 = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout1 = Dropout(config.hidden_dropout_prob)
+        self.dropout2 = Dropout(config.hidden_dropout_prob)
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:

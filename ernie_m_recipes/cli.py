@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch import Trainer
@@ -24,7 +25,7 @@ from ernie_m.errors import InputError
 from . import predictions, record, resume, rules
 from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
-from .devices import is_data_parallel, runs_alone, supported_precision
+from .devices import is_data_parallel, keep_freed_memory, runs_alone, supported_precision
 from .export import export_checkpoint
 from .parsing import RecipeParser
 from .settings import ResumeSettings, RunSettings
@@ -145,6 +146,8 @@ class RecipeCLI(LightningCLI):
             found = [problem for rule in rules.NECESSARY for problem in rule(settings.as_dict())]
             if found:
                 raise InputError("\n".join(found))
+        if settings.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+            keep_freed_memory()
         asked = settings.trainer.precision
         settings.trainer.precision = supported_precision(asked, settings.trainer.accelerator)
         self.precision = {"asked": str(asked), "used": str(settings.trainer.precision)}

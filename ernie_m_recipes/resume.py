@@ -40,6 +40,7 @@ MAY_DIFFER = (
     "data.init_args.cache_dir",
     "data.init_args.num_workers",
     "data.init_args.micro_batch_size",
+    "data.init_args.micro_batch_tokens",
     "data.init_args.eval_tokens_per_batch",
 )
 """Where a run is computed, read, logged and kept: none of it changes what is learned."""

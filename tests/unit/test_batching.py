@@ -69,6 +69,19 @@ def test_continues_on_another_number_of_processes(lengths, batch, world, micro, 
         assert example_counts([m for rank in step for m in rank]) == Counter(whole.tolist())
 
 
+@given(lengths_of, sizes, worlds, st.integers(1, 200))
+def test_micro_batches_keep_within_their_tokens_and_differ_in_nothing_else(lengths, batch, world, tokens):
+    lengths = np.asarray(lengths)
+    ranks = [TrainBatchSampler(lengths, batch, None, 3, r, world, micro_batch_tokens=tokens) for r in range(world)]
+    whole = TrainBatchSampler(lengths, batch, None, 3)
+    for step, expected in zip(zip(*ranks, strict=True), whole, strict=True):
+        assert len({len(micro_batches) for micro_batches in step}) == 1
+        micro_batches = [m for rank in step for m in rank]
+        assert example_counts(micro_batches) == example_counts(expected)
+        for m in micro_batches:
+            assert len(m.indices) == 1 or len(m.indices) * lengths[m.indices].max() <= tokens
+
+
 def test_order_differs_by_epoch_and_seed_and_repeats_otherwise():
     lengths = np.random.default_rng(0).integers(5, 90, size=4000)
 

@@ -1,0 +1,231 @@
+"""Our side of `speed.py`: what the peer's script does, by the classes that the recipes name; prints one JSON line.
+
+    python benchmarks/our_side.py train --batches 8 --without active_vocabulary
+    python benchmarks/our_side.py evaluate --batches 78
+
+The pairs are those of the peer's script: the first of XNLI's English training set, or every 15th of the 15 validation
+sets. With `active_vocabulary` the embedding rows are those that `xnli/transfer_base` has on these data (the whole
+English training and validation sets; with `--all-languages` all 15 validation sets), not those of the few pairs timed.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch import Callback, Trainer
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import ernie_m.dropout  # noqa: E402
+import ernie_m.modeling  # noqa: E402
+from datamodules import PairClassification  # noqa: E402
+from datamodules.batching import TrainBatchSampler, padding_share  # noqa: E402
+from datamodules.loading import RowSet  # noqa: E402
+from datamodules.xnli import LABELS  # noqa: E402
+from ernie_m import ErnieMConfig, load_tokenizer  # noqa: E402
+from ernie_m_recipes.devices import keep_freed_memory  # noqa: E402
+from lightning_modules import SequenceClassification  # noqa: E402
+
+SWITCHES = ("active_vocabulary", "like_length", "fast_dropout", "fused", "kept_memory", "split_batches")
+
+
+class Pairs(PairClassification):
+    """The pairs that are timed, with the token ids that the whole data set uses."""
+
+    ids = np.zeros(0, dtype=np.int64)
+    like_length = True
+
+    def token_ids(self) -> NDArray[np.int64]:
+        return self.ids
+
+    def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
+        pool = 100 if self.like_length else 1
+        return TrainBatchSampler(
+            self.lengths(rows),
+            self.global_batch_size,
+            None,
+            self.seed,
+            rank,
+            world_size,
+            micro_batch_tokens=self.micro_batch_tokens,
+            pool_batches=pool,
+        )
+
+
+class Task(SequenceClassification):
+    """The task, with the fused optimiser as a switch."""
+
+    fused = True
+
+    def configure_optimizers(self) -> Any:
+        configured = super().configure_optimizers()
+        for group in configured["optimizer"].param_groups:
+            group["fused"] = self.fused
+        return configured
+
+
+class Clock(Callback):
+    """Seconds from the first batch to the last; preparing data and building the network are not in it."""
+
+    def __init__(self) -> None:
+        self.started = self.seconds = 0.0
+
+    def start(self, *_: Any) -> None:
+        self.started = time.perf_counter()
+
+    def stop(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.started
+
+    on_train_start = on_validation_start = start
+    on_train_end = on_validation_end = stop
+
+
+def tables(xnli: Path, mode: str, pairs: int) -> dict[str, pa.Table]:
+    """The peer's pairs by language."""
+    if mode == "train":
+        return {"en": pq.read_table(xnli / "en" / "train-00000-of-00001.parquet").slice(0, pairs)}
+    found, offset = {}, 0
+    for file in sorted(xnli.glob("*/validation-*.parquet")):
+        table = pq.read_table(file)
+        rows = np.arange(-offset % 15, table.num_rows, 15)
+        offset += table.num_rows
+        rows = rows[: max(0, pairs - sum(map(len, found.values())))]
+        if len(rows):
+            found[file.parent.name] = table.take(rows)
+    return found
+
+
+def ids_in_use(xnli: Path, tokenizer_folder: Path, validation: str) -> NDArray[np.int64]:
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    used = np.zeros(len(tokenizer), dtype=bool)
+    used[tokenizer.all_special_ids] = True
+    for file in [*xnli.glob("en/train-*.parquet"), *xnli.glob(f"{validation}/validation-*.parquet")]:
+        for column in pq.read_table(file, columns=["premise", "hypothesis"]).columns:
+            for ids in tokenizer(column.to_pylist(), add_special_tokens=False)["input_ids"]:
+                used[ids] = True
+    return np.flatnonzero(used)
+
+
+def floating_point_operations(config: ErnieMConfig, lengths: NDArray[np.int64], training: bool) -> float:
+    """Multiplications and additions of the matrix products over real tokens; a backward pass counts twice."""
+    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    tokens, squares = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())
+    forward = layers * (2 * tokens * (4 * hidden**2 + 2 * hidden * inner) + 4 * squares * hidden)
+    return forward * (3 if training else 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", choices=["train", "evaluate"])
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--size", choices=["base", "large"], default="base")
+    parser.add_argument("--micro-batch-tokens", type=int, default=1024)
+    parser.add_argument("--eval-tokens", type=int, default=1024)
+    parser.add_argument("--all-languages", action="store_true")
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--without", nargs="*", default=[], choices=SWITCHES)
+    parser.add_argument("--xnli", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    args = parser.parse_args()
+
+    config = ErnieMConfig.base() if args.size == "base" else ErnieMConfig.large()
+    fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    switch = {name: name not in args.without for name in SWITCHES}
+    if switch["kept_memory"] and (args.accelerator == "cpu" or not torch.cuda.is_available()):
+        keep_freed_memory()
+    if not switch["fast_dropout"]:
+        ernie_m.modeling.apply_dropout = ernie_m.dropout.dropout = torch.nn.functional.dropout
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for language, table in tables(args.xnli, args.mode, args.batches * args.batch_size).items():
+            files[language] = str(Path(folder) / f"{language}.parquet")
+            pq.write_table(table, files[language])
+        if args.mode == "train":
+            Pairs.ids = ids_in_use(args.xnli, args.tokenizer, "*" if args.all_languages else "en")
+        Pairs.like_length = switch["like_length"]
+        data = Pairs(
+            str(args.tokenizer),
+            train_files=files,
+            validation_files=files,
+            label_names=list(LABELS),
+            global_batch_size=args.batch_size,
+            micro_batch_tokens=args.micro_batch_tokens if switch["split_batches"] else None,
+            eval_tokens_per_batch=args.eval_tokens,
+            cache_dir=folder,
+        )
+        Task.fused = switch["fused"]
+        module = Task(
+            str(args.tokenizer),
+            list(LABELS),
+            from_scratch={name: getattr(config, name) for name in fields},
+            active_vocabulary=switch["active_vocabulary"],
+        )
+        clock = Clock()
+        trainer = Trainer(
+            accelerator=args.accelerator,
+            devices=1,
+            precision=args.precision,
+            max_steps=args.batches,
+            gradient_clip_val=1.0,
+            limit_val_batches=0 if args.mode == "train" else None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+            callbacks=[clock],
+        )
+        if args.mode == "train":
+            trainer.fit(module, datamodule=data)
+        else:
+            trainer.validate(module, datamodule=data, verbose=False)
+        loader = data.train_dataloader() if args.mode == "train" else data.val_dataloader()[0]
+        sampler: Any = loader.plan
+        splits = [("train", "en")] if args.mode == "train" else [("validation", language) for language in files]
+        lengths = np.concatenate([data.lengths(data.row_set(split, [language])) for split, language in splits])
+        steps = [sampler.share(batch) for batch in sampler.global_batches(0)] if args.mode == "train" else [sampler]
+        padding = padding_share([micro.indices for step in steps for micro in step], sampler.lengths)
+
+    cuda = torch.cuda.is_available() and args.accelerator != "cpu"
+    print(
+        json.dumps(
+            {
+                "mode": args.mode,
+                "precision": args.precision,
+                "without": args.without,
+                "examples": len(lengths),
+                "seconds": round(clock.seconds, 3),
+                "examples_per_second": round(len(lengths) / clock.seconds, 2),
+                "tokens_per_second": round(float(lengths.sum()) / clock.seconds, 1),
+                "gflops": round(
+                    floating_point_operations(config, lengths, args.mode == "train") / clock.seconds / 1e9, 1
+                ),
+                "padding": round(padding, 4),
+                "embedding_rows": len(Pairs.ids) if switch["active_vocabulary"] and len(Pairs.ids) else 250_002,
+                "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_cuda_mib": torch.cuda.max_memory_allocated() // 2**20 if cuda else None,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Measure training and evaluation of ERNIE-M base on XNLI against transformers 4.57's under its Trainer.
+
+    python benchmarks/speed.py --peer-python PEER/bin/python --shared ../shared
+
+PEER is an environment with transformers 4.57, accelerate, torch, sentencepiece and pyarrow. In every round the peer's
+own script, our side (`our_side.py`) and the machine's matrix product are measured one after the other, on the same
+pairs; what counts is the median over the rounds. Padding counts neither as tokens nor as operations. With --ablation
+every switch of ours is turned off alone, in turn.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+PEER, OURS, LIMIT = "peer", "ours", "limit"
+
+
+def matrix_product_limit(seconds: float = 4.0) -> float:
+    """Operations per second, in 10^9, of the largest product of a layer for a batch of XNLI's mean length."""
+    left, right, out = torch.randn(1472, 768), torch.randn(768, 3072), torch.empty(1472, 3072)
+    torch.mm(left, right, out=out)
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        torch.mm(left, right, out=out)
+        count += 1
+    return 2 * 1472 * 768 * 3072 * count / (time.perf_counter() - started) / 1e9
+
+
+def last_line(command: list[Any]) -> dict[str, Any]:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=HERE)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def median(rounds: list[dict[str, Any]], name: str, value: str) -> float:
+    return statistics.median(one[name][value] for one in rounds)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    ours = [sys.executable, HERE / "our_side.py"]
+    data = ["--xnli", args.shared / "data/hub/facebook/xnli", "--tokenizer", args.shared / "tokenizer"]
+    peer = [args.peer_python, args.shared / "peers" / "hf_trainer.py"]
+    found: dict[str, Any] = {}
+    for mode, batches in (("train", args.train_batches), ("evaluate", args.evaluate_batches)):
+        found[mode] = []
+        for number in range(args.rounds):
+            one: dict[str, Any] = {PEER: last_line([*peer, mode, "--batches", batches, "--cpu"])}
+            one[LIMIT] = {"before": matrix_product_limit()}
+            one[OURS] = last_line([*ours, mode, "--batches", batches, "--accelerator", "cpu", *data])
+            one[LIMIT]["after"] = matrix_product_limit()
+            one[LIMIT]["gflops"] = (one[LIMIT]["before"] + one[LIMIT]["after"]) / 2
+            one["share"] = {"of_limit": one[OURS]["gflops"] / one[LIMIT]["gflops"]}
+            found[mode].append(one)
+            print(mode, "round", number + 1, one, flush=True)
+    found["ablation"] = []
+    for number in range(args.ablation):
+        one = {}
+        for switch in (None, *SWITCHES):
+            command = [*ours, "train", "--batches", args.train_batches, "--accelerator", "cpu", *data]
+            one[switch or "all on"] = last_line([*command, "--without", switch] if switch else command)
+        found["ablation"].append(one)
+        print("ablation round", number + 1, one, flush=True)
+    return found
+
+
+SWITCHES = ("active_vocabulary", "like_length", "fast_dropout", "fused", "kept_memory", "split_batches")
+
+
+def report(found: dict[str, Any], machine: str) -> str:
+    lines = ["# Training and evaluation", "", f"`python benchmarks/speed.py {' '.join(sys.argv[1:])}`", ""]
+    lines += [
+        "ERNIE-M base, XNLI, float32, medians over the rounds; padding counts neither as tokens nor as operations.",
+        "",
+    ]
+    lines += [
+        "| work | side | examples/s | tokens/s | peak memory, MiB | times the peer | share of the product limit |"
+    ]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    for mode in ("train", "evaluate"):
+        rounds = found[mode]
+        ratio = statistics.median(one[OURS]["tokens_per_second"] / one[PEER]["tokens_per_second"] for one in rounds)
+        for side in (PEER, OURS):
+            values = [
+                median(rounds, side, name) for name in ("examples_per_second", "tokens_per_second", "peak_rss_mib")
+            ]
+            share = f"{median(rounds, 'share', 'of_limit'):.0%}" if side == OURS else ""
+            times = f"{ratio:.2f}" if side == OURS else "1"
+            lines += [f"| {mode} | {side} | {values[0]:.2f} | {values[1]:.0f} | {values[2]:,.0f} | {times} | {share} |"]
+    memory = median(found["train"], OURS, "peak_rss_mib") / median(found["train"], PEER, "peak_rss_mib")
+    first = found["train"][0][OURS]
+    lines += ["", f"- Peak memory of training: {memory:.2f} of the peer's."]
+    lines += [
+        f"- {first['examples']} pairs; {first['embedding_rows']:,} of 250,002 embedding rows in use; "
+        f"padding {first['padding']:.1%}."
+    ]
+    if found["ablation"]:
+        lines += [
+            "",
+            "Each switch off alone (medians):",
+            "",
+            "| without | examples/s | share of the speed | peak memory, MiB | padding |",
+        ]
+        lines += ["| --- | ---: | ---: | ---: | ---: |"]
+        whole = median(found["ablation"], "all on", "examples_per_second")
+        for name in ("all on", *SWITCHES):
+            speed, memory = (median(found["ablation"], name, key) for key in ("examples_per_second", "peak_rss_mib"))
+            padding = median(found["ablation"], name, "padding")
+            lines += [f"| {name} | {speed:.2f} | {speed / whole:.0%} | {memory:,.0f} | {padding:.1%} |"]
+    return "\n".join([*lines, "", f"Machine: {machine}."]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", type=Path, required=True)
+    parser.add_argument("--shared", type=Path, required=True, help="folder with peers/, tokenizer/ and data/hub/")
+    parser.add_argument("--train-batches", type=int, default=8)
+    parser.add_argument("--evaluate-batches", type=int, default=78)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ablation", type=int, default=0, help="rounds of the ablation")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "speed")
+    args = parser.parse_args()
+    args.shared = args.shared.resolve()
+    names = ("torch", "transformers", "lightning")
+    machine = ", ".join(
+        [
+            f"{os.cpu_count()} processors, {platform.processor() or platform.machine()}",
+            f"python {platform.python_version()}",
+        ]
+        + [f"{name} {version(name)}" for name in names]
+        + [f"load average before {os.getloadavg()[0]:.2f}"]
+    )
+    found = measure(args)
+    args.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    text = report(found, machine)
+    args.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
