@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 
 from .errors import InputError
+from .segmentation import cut
 
 VOCAB_FILES_NAMES = {"sentencepiece_model_ckpt": "sentencepiece.bpe.model", "vocab_file": "vocab.txt"}
 
@@ -107,10 +108,12 @@ def check_together(model: sentencepiece.SentencePieceProcessor, vocabulary: dict
     """Refuse a vocabulary that belongs to another sentencepiece model.
 
     Raises:
-        InputError: Fewer than half of the pieces have an id of their own.
+        InputError: Fewer than half of the pieces have an id, nor their parts where a rule cuts them.
     """
     pieces = model.IdToPiece(list(range(model.GetPieceSize())))
-    known = sum(piece in vocabulary for piece in pieces)
+    known = sum(
+        piece in vocabulary or all(piece[begin:end] in vocabulary for begin, end in cut(piece)) for piece in pieces
+    )
     if 2 * known < len(pieces):
         raise InputError(
             f"{places} do not belong together: {known} of {len(pieces)} sentencepiece pieces are in the vocabulary, "

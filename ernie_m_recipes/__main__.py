@@ -20,6 +20,7 @@ Recipes
   ls [PATTERN]                list recipes and fragments
   cat NAME                    print one
   cp NAME [TARGET]            copy one, to edit it
+  estimate NAME ...           say what memory and time one needs here, from a few measured steps
   check [NAME ...]            parse recipes with their fragments and test their rules, without training
 
 Runs
@@ -30,6 +31,8 @@ Runs
 
 Checkpoints
   export TARGET FOLDER        write a run's or checkpoint's network as a folder for transformers
+  trim TARGET FOLDER --text FILE ...
+                              keep the vocabulary of some languages alone: a smaller folder, same outputs
   convert SOURCE FOLDER       turn PaddleNLP's or XLM-R's weights into a folder for transformers
 
 A recipe's values are overridden by a second --config (a fragment or a file) and by options:
@@ -88,6 +91,13 @@ def check(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
+def estimate(arguments: Sequence[str]) -> int:
+    """Say what memory and time a recipe needs on the devices at hand (`ernie-m estimate`)."""
+    from .estimate import main as run
+
+    return run(arguments)
+
+
 def export(arguments: Sequence[str]) -> int:
     """Write a run's network as a folder for transformers (`ernie-m export`)."""
     if len(arguments) != 2:
@@ -101,6 +111,13 @@ def export(arguments: Sequence[str]) -> int:
 def convert(arguments: Sequence[str]) -> int:
     """Turn PaddleNLP's or XLM-R's weights into a folder for transformers (`ernie-m convert`)."""
     from ernie_m.conversion import main as run
+
+    return run(arguments)
+
+
+def trim(arguments: Sequence[str]) -> int:
+    """Keep the vocabulary of some languages alone (`ernie-m trim`)."""
+    from .trim import main as run
 
     return run(arguments)
 
@@ -121,11 +138,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "cat": print_entry,
     "cp": copy_entry,
     "check": check,
+    "estimate": estimate,
     "fit": run_stage("fit"),
     "validate": run_stage("validate"),
     "test": run_stage("test"),
     "predict": run_stage("predict"),
     "export": export,
+    "trim": trim,
     "convert": convert,
 }
 

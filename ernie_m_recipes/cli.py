@@ -155,7 +155,7 @@ class RecipeCLI(LightningCLI):
             settings.trainer.strategy = "auto"
         settings.run.name = settings.run.name or self.call.name
         self.config_dump["run"]["name"] = settings.run.name
-        if settings.trainer.fast_dev_run or self.call.output is not None:
+        if settings.trainer.fast_dev_run or self.call.output is not None or self.call.is_rehearsal:
             settings.trainer.logger = False
             return
         self.folder = self.call.run or record.new_folder(

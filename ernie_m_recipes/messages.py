@@ -47,6 +47,11 @@ def explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, RuntimeError) and "Error(s) in loading state_dict" in text:
         return misfit(text)
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"the device is out of memory: {first_line(text)}. Set --data.micro_batch_tokens 2048 or lower, in "
+            "evaluation --data.eval_tokens_per_batch; then --model.gradient_checkpointing true"
+        )
     if type(error).__name__ == "MisconfigurationException":
         return f"Lightning refuses these settings: {text.strip()}"
     kinds = {type(link).__name__ for link in chain(error)}

@@ -28,6 +28,7 @@ class Invocation:
         run: The run folder that `fit` continues, if any.
         origin: The checkpoint or exported folder that is scored, if any.
         output: The file that `predict` writes, if any.
+        is_rehearsal: Whether a few steps are run to measure them, without a run folder.
     """
 
     stage: str
@@ -36,6 +37,7 @@ class Invocation:
     run: Path | None = None
     origin: Path | None = None
     output: Path | None = None
+    is_rehearsal: bool = False
     configs: list[Path] = field(default_factory=list)
 
 

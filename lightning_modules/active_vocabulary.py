@@ -9,6 +9,8 @@ same squares in another order.
 from typing import Any, Self, cast
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch.optim import Optimizer
@@ -138,6 +140,24 @@ def _take_whole(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
     given = state.get(f"{prefix}weight")
     if given is not None and given.shape == (module.num_embeddings, module.embedding_dim):
         state[f"{prefix}weight"] = module.take(given)
+
+
+def token_ids_in_use(trainer: Trainer) -> Tensor:
+    """Return the token ids that a trainer's data module says its data use. (ids,).
+
+    Args:
+        trainer: A trainer about to fit, its data module set up.
+
+    Raises:
+        InputError: The data module does not say, or the strategy shards the embeddings.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    if isinstance(trainer.strategy, ModelParallelStrategy) or not hasattr(data, "token_ids"):
+        raise InputError(
+            "active_vocabulary needs a data module that says its token_ids, and a strategy that keeps the embeddings "
+            "whole, as ModelParallelStrategy does not; set it to false"
+        )
+    return torch.from_numpy(data.token_ids())
 
 
 def shrink_to_active(network: PreTrainedModel, ids: Tensor) -> None:

@@ -18,9 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ernie_m.errors import InputError
 
 from . import networks, parallel
-from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active
+from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
 from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, mean_results
 from .gathering import gather_examples
+from .memory import MemoryLimit, is_out_of_memory
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
 from .watch import LossWatch
 
@@ -113,6 +114,7 @@ class TaskModule(LightningModule):
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
         self._token_ids: Tensor | None = None
+        self._memory_limit = MemoryLimit()
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
         self._best_on_dev: dict[str, tuple[float, float, float]] = {}
@@ -158,19 +160,12 @@ class TaskModule(LightningModule):
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
-            InputError: `active_vocabulary` is set, and the data module names no token ids or FSDP2 shards the network.
+            InputError: `active_vocabulary` is set, and data or strategy do not admit it.
         """
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if (languages := getattr(data, "languages", None)) is not None:
+        languages = getattr(getattr(self.trainer, "datamodule", None), "languages", None)
+        if languages is not None:
             self.languages = list(languages)
-        self._token_ids = None
-        if stage == "fit" and self.active_vocabulary:
-            if isinstance(self.trainer.strategy, ModelParallelStrategy) or not hasattr(data, "token_ids"):
-                raise InputError(
-                    "active_vocabulary needs a data module that says its token_ids, and a strategy that keeps the "
-                    "embeddings whole, as ModelParallelStrategy does not; set it to false"
-                )
-            self._token_ids = torch.from_numpy(data.token_ids())
+        self._token_ids = token_ids_in_use(self.trainer) if stage == "fit" and self.active_vocabulary else None
 
     def configure_model(self) -> None:
         """Build the network, once; under `ModelParallelStrategy` sharded by layer with FSDP2."""
@@ -265,11 +260,28 @@ class TaskModule(LightningModule):
     def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:
         """Run one global batch: back-propagate all micro-batches but the last, and return the last one's loss.
 
+        A device that runs out of memory takes the step again in smaller micro-batches.
+
         Args:
             batch: This process's micro-batches.
             batch_idx: Number of the global batch in the epoch.
+
+        Raises:
+            InputError: The batch cannot be split as its task or the memory needs it.
         """
         self._check_micro_batches(batch)
+        while True:
+            parts = self._memory_limit.split(batch)
+            try:
+                return self._accumulate(parts)
+            except RuntimeError as error:
+                # Sharded processes must all run the same number of micro-batches.
+                if not is_out_of_memory(error) or isinstance(self.trainer.strategy, ModelParallelStrategy):
+                    raise
+            # Not in the except clause, where the error keeps the failed step's tensors.
+            self._memory_limit.shrink(parts, self.trainer.global_step)
+
+    def _accumulate(self, batch: list[Batch]) -> Tensor:
         # Here and not in Lightning's closure, which clears gradients between this method and the last backward pass.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()

@@ -1,0 +1,119 @@
+"""Running out of memory: the step again in smaller micro-batches, with the same gradient."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from ernie_m import ErnieMConfig, ErnieMForSequenceClassification
+from ernie_m.errors import InputError
+from lightning_modules import SentenceRetrieval, SequenceClassification
+from lightning_modules.memory import MemoryLimit, is_out_of_memory
+
+SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def batch_of(seed: int, rows: int = 8, length: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(4, 60, (rows, length), generator=generator)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": torch.randint(0, 2, (rows,), generator=generator),
+        "example_ids": torch.arange(rows),
+        "language": torch.zeros(rows, dtype=torch.int64),
+        "weights": torch.ones(rows),
+        "normaliser": torch.tensor(float(rows)),
+    }
+
+
+class Small(SequenceClassification):
+    """Pretends that a forward or backward pass over more than some tokens does not fit."""
+
+    room = 10_000
+    where = "forward"
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        too_large = batch["input_ids"].numel() > self.room
+        if too_large and self.where == "forward":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        loss = super().loss(batch)
+        if too_large and loss.requires_grad:
+            loss.register_hook(fail)
+        return loss
+
+
+def fail(_: torch.Tensor) -> None:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = ErnieMConfig(num_hidden_layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **SIZES)
+    config.id2label, config.label2id = {0: "a", 1: "b"}, {"a": 0, "b": 1}
+    ErnieMForSequenceClassification(config).save_pretrained(tmp_path / "backbone")
+    return tmp_path / "backbone"
+
+
+def trained(backbone: Path, room: int, steps: list[list[dict[str, Any]]], where: str = "forward") -> dict[str, Any]:
+    module = Small(str(backbone), learning_rate=1e-2, adam_eps=1e-3)
+    module.room, module.where = room, where
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=backbone.parent,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(steps, batch_size=None))
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize(("room", "where"), [(25, "forward"), (5, "forward"), (25, "backward")])
+def test_smaller_micro_batches_train_alike(
+    room: int, where: str, backbone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Two micro-batches a step: the backward pass of the last one is Lightning's.
+    steps = [[batch_of(2 * i, 1, 3), batch_of(2 * i + 1)] for i in range(3)]
+    for step in steps:
+        for part in step:
+            part["normaliser"] = torch.tensor(9.0)
+    expected = trained(backbone, 10_000, steps)
+    with caplog.at_level(logging.WARNING, "lightning.pytorch"):
+        found = trained(backbone, room, steps, where)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6)
+    said = [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
+    assert "out of memory at step 0 with 8 examples of 5 tokens at once" in said[0]
+    assert "the global batch stays. To start so: --data.micro_batch_tokens 20" in said[0]
+    # It is learnt once and not at every step.
+    assert len(said) == (1 if room == 25 else 3)
+
+
+def test_one_example_that_does_not_fit_is_named(backbone: Path) -> None:
+    with pytest.raises(InputError, match=r"one example of 5 tokens.*gradient_checkpointing"):
+        trained(backbone, 4, [[batch_of(0)]])
+
+
+def test_a_batch_that_must_stay_whole_is_not_split() -> None:
+    pairs = {"source_input_ids": torch.ones(4, 3), "target_input_ids": torch.ones(4, 3)}
+    with pytest.raises(InputError, match="global_batch_size"):
+        MemoryLimit().shrink([pairs], 7)
+    assert SentenceRetrieval.max_micro_batches == 1
+
+
+def test_other_errors_pass(backbone: Path) -> None:
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    broken = batch_of(0)
+    del broken["labels"]
+    with pytest.raises(KeyError, match="labels"):
+        trained(backbone, 10_000, [[broken]])
+
+
+def test_a_real_allocator_that_fails_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**60)
+    assert is_out_of_memory(failure.value)
