@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -395,6 +396,17 @@ class TaskDataModule(LightningDataModule):
                     raise InputError(f"{split} data of '{language}': {error}") from error
         for language, (paths, source) in found.items():
             self._load_language(split, language, paths, source)
+        self._leave_empty_languages_out(split, {language: source for language, (_, source) in found.items()})
+
+    def _leave_empty_languages_out(self, split: str, sources: Mapping[str, str]) -> None:
+        empty = [language for language in sources if len(self._rows[split, language]) == 0]
+        if empty and len(empty) == len(self.split_languages(split)):
+            raise InputError(f"{sources[empty[0]]}: the {split} split of '{empty[0]}' is empty.")
+        for language in empty:
+            rank_zero_warn(f"{sources[language]}: the {split} split of '{language}' is empty; it is left out.")
+            del self._files[split][language], self._rows[split, language], self._fingerprints[f"{split}/{language}"]
+        if split == "train":
+            self.train_languages = self.split_languages("train")
 
     def _load_language(self, split: str, language: str, paths: list[Path], source: str) -> None:
         digests = [file_digest(path) for path in paths]
@@ -407,8 +419,6 @@ class TaskDataModule(LightningDataModule):
         rows = open_or_build(
             self.cache_dir, key, self.schema(split), lambda: self._encoded(split, language, self.read(split, paths))
         )
-        if len(rows) == 0:
-            raise InputError(f"{source}: the {split} split of '{language}' is empty.")
         self._rows[split, language] = rows
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"

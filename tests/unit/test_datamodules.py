@@ -136,6 +136,35 @@ def test_segment_ids_go_along_where_the_tokenizer_has_them(tmp_path, cache):
                 assert not batch[name][i][~real].any()
 
 
+def test_an_empty_language_is_left_out_with_a_warning(tmp_path, tokenizer_name, cache):
+    for language, count in (("en", 5), ("de", 0), ("fr", 3)):
+        table = pa.Table.from_pylist(pairs(5, language)).slice(0, count)
+        pq.write_table(table, tmp_path / f"{language}.parquet")
+    files = {language: str(tmp_path / f"{language}.parquet") for language in ("en", "de", "fr")}
+    data = PairClassification(tokenizer_name, files, files, label_names=LABELS, global_batch_size=32, cache_dir=cache)
+    with pytest.warns(UserWarning, match=r"de\.parquet: the train split of 'de' is empty; it is left out"):
+        ready(data)
+    assert data.train_languages == data.eval_languages("validate") == ["en", "fr"]
+    assert [len(rows_of(loader)) for loader in data.val_dataloader()] == [5, 3]
+    # All there is is less than a batch.
+    (step,) = data.train_dataloader()
+    assert len(step[0]["input_ids"]) == step[0]["normaliser"] == 8
+    assert sorted(set(step[0]["language"].tolist())) == [0, 2]
+
+
+def test_batches_of_one_and_one_example_longer_than_all(tmp_path, tokenizer_name, cache):
+    rows = [*pairs(6), {"premise": "word " * 300, "hypothesis": "end", "label": 1}]
+    path = tmp_path / "en.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    files = {"en": str(path)}
+    sizes = {"global_batch_size": 1, "eval_tokens_per_batch": 16, "micro_batch_tokens": 16, "max_length": 128}
+    data = ready(PairClassification(tokenizer_name, files, files, label_names=LABELS, cache_dir=cache, **sizes))
+    steps = list(data.train_dataloader())
+    assert sorted(step[0]["example_ids"].item() for step in steps) == list(range(7))
+    assert all(len(step) == 1 and step[0]["normaliser"] == 1 for step in steps)
+    assert max(len(row["ids"]) for row in rows_of(data.val_dataloader()[0]).values()) == 128
+
+
 def test_all_formats_give_the_same(tmp_path, tokenizer_name, cache):
     import csv
     import gzip

@@ -254,3 +254,21 @@ def test_bad_configurations_are_named() -> None:
         ErnieMForQuestionAnswering(config_of())
     with pytest.raises(InputError, match="takes no 4-D attention_mask"):
         build("ErnieMModel", attn_implementation="flex_attention")(torch.tensor([[5, 6]]), torch.ones(1, 1, 2, 2))
+
+
+def test_masked_positions_alone_give_the_same_logits_loss_and_gradient() -> None:
+    model = build("ErnieMForMaskedLM", vocab_size=90)
+    ids, labels = torch.randint(4, 90, (3, 11)), torch.full((3, 11), -100)
+    labels[0, 2], labels[0, 7], labels[2, 10] = 5, 60, 89
+    positions = torch.tensor([2, 7, 32])
+    whole, alone = model(ids, labels=labels), model(ids, labels=labels, predicted_positions=positions)
+    assert alone.logits.shape == (3, 90)
+    torch.testing.assert_close(alone.logits, whole.logits.flatten(0, 1)[positions], rtol=0, atol=1e-6)
+    gradients = []
+    for output in (whole, alone):
+        model.zero_grad()
+        output.loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert torch.equal(model(ids, predicted_positions=positions).logits, alone.logits)

@@ -22,7 +22,7 @@ from transformers import (
 
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
 from ernie_m.errors import InputError
-from lightning_modules import SequenceClassification
+from lightning_modules import SequenceClassification, optimization
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
@@ -518,6 +518,29 @@ def test_mixed_precision_accumulates_as_whole_batches_do(precision: str, tmp_pat
     assert float(gradients[0].norm()) > 1e-2
     difference = float((gradients[0] - gradients[1]).norm() / gradients[0].norm())
     assert difference < 0.03
+
+
+def plain_adam(*arguments: Any, fused: bool, **others: Any) -> torch.optim.AdamW:
+    return torch.optim.AdamW(*arguments, fused=False, **others)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_fused_adam_is_clipped_and_steps_as_adam_does(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = save_encoder(tmp_path / "backbone")
+    found = []
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(optimization, "AdamW", plain_adam)
+        torch.manual_seed(0)
+        module = module_of(backbone, learning_rate=1e-2, adam_eps=1e-3)
+        trainer = trainer_of(tmp_path, precision=precision, gradient_clip_val=0.01)
+        trainer.fit(module, training(3))
+        assert trainer.optimizers[0].defaults["fused"] is fused
+        found.append(dict(module.named_parameters()))
+    for name, parameter in found[0].items():
+        torch.testing.assert_close(parameter, found[1][name], rtol=0, atol=1e-5)
 
 
 def test_hyperparameters_are_those_given(tmp_path: Path) -> None:
