@@ -255,10 +255,10 @@ class TaskDataModule(LightningDataModule):
         )
 
     def token_ids(self) -> NDArray[np.int64]:
-        """The token ids that the loaded data use, and the tokenizer's special ones; ascending, shape (ids,)."""
+        """The token ids that training and validation data use, and the special ones; ascending, shape (ids,)."""
         used = np.zeros(len(self.tokenizer), dtype=bool)
         used[self.tokenizer.all_special_ids] = True
-        for rows in self._rows.values():
+        for rows in (rows for (split, _), rows in self._rows.items() if split in _SPLITS[TrainerFn.FITTING]):
             for column in rows.columns:
                 if column.endswith("input_ids"):
                     for values in rows.values(column):
@@ -331,7 +331,8 @@ class TaskDataModule(LightningDataModule):
             raise InputError(
                 f"The data, or the tokenizer '{self.tokenizer_name}', are not those of the checkpoint: "
                 + ", ".join(f"{name}: {fingerprint}" for name, fingerprint in self._fingerprints.items())
-                + ". Resume with what the run began with; its run.json says which data those were."
+                + ". Resume with what the run began with (run.json in its folder says what that was; sentencepiece's "
+                "version belongs to the tokenizer), or add --resume.allow_changes true."
             )
 
     # The rest.

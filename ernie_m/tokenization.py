@@ -245,6 +245,15 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         first, second = (None if t is None else self._text_tokens(t, splitter) for t in (text, pair))
         return self._layout(add_special_tokens).join([self.cls_token], [self.sep_token], first or [], second)
 
+    def sentencepiece_inputs(self, text: str) -> list[str]:
+        """Return the stretches of a text that sentencepiece segments: between added tokens, lower-cased if asked for.
+
+        Args:
+            text: Any text.
+        """
+        splitter = self._splitter(self.split_special_tokens)
+        return [part for part, _, added in splitter(splitter.lower(text)) if added is None]
+
     def _text_tokens(self, text: str, splitter: TextSplitter) -> list[str]:
         check_text(text, "text")
         tokens: list[str] = []

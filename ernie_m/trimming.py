@@ -65,7 +65,8 @@ def select(tokenizer: ErnieMTokenizer, texts: Iterable[str]) -> Selection:
     rest = iter(texts)
     while chunk := list(islice(rest, _CHUNK)):
         count += len(chunk)
-        pieces[list(chain.from_iterable(model.Encode(chunk, out_type=int)))] = True
+        seen = list(chain.from_iterable(map(tokenizer.sentencepiece_inputs, chunk)))
+        pieces[list(chain.from_iterable(model.Encode(seen, out_type=int)))] = True
         found = list(chain.from_iterable(tokenizer(chunk, add_special_tokens=False)["input_ids"]))
         ids[found] = True
         unknown += found.count(vocabulary[str(tokenizer.unk_token)])

@@ -1,6 +1,7 @@
 """`ernie-m estimate`: the memory and the time that a recipe needs on the devices at hand, from a few measured steps."""
 
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ernie_m.errors import InputError
 
-from .callbacks import clock
+from .callbacks import PlainProgress, clock
 from .checkpoints import CheckpointThatCounts
 from .cli import RecipeCLI, is_first_process, prepare
 from .targets import parse
@@ -77,11 +78,13 @@ def tokens_of(batch: dict[str, Any]) -> int:
     return sum(int(values.sum()) for name, values in batch.items() if name.endswith("attention_mask"))
 
 
-def peak_memory(trainer: Trainer) -> float:
-    """Return the most memory that one device had in use so far, in GiB; on the CPU that of the process."""
+def peak_memory(trainer: Trainer) -> str:
+    """Return the most memory in use so far: of a GPU, or of the process on a CPU."""
     if trainer.strategy.root_device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most on a device"
+    # In KiB, but on macOS in bytes.
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.1f} GiB at most in a process"
 
 
 def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:
@@ -92,53 +95,55 @@ def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:
         steps: Steps of the whole training.
         steps_per_epoch: Steps of an epoch.
     """
-    interval = trainer.val_check_interval
+    interval, every_epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
     every: float = interval if isinstance(interval, int) else max(1.0, interval * steps_per_epoch)
-    return int(steps / every)
+    return int(steps / every / (every_epochs or 1))
+
+
+def size_of(data: Any, split: str) -> tuple[int, int]:
+    """Return how many examples and tokens a loaded split has."""
+    rows = data.row_set(split, data.split_languages(split))
+    return len(rows), int(np.sum(data.lengths(rows)))
 
 
 def lines_of(cli: RecipeCLI, watch: Stopwatch) -> Iterator[str]:
     """Yield what there is to say after the measured steps."""
     trainer, data = cli.trainer, cli.datamodule
     settings = cli.config["fit"]
-    devices = trainer.world_size
-    steps = int(trainer.estimated_stepping_batches)
-    per_epoch = int(trainer.num_training_batches)
-    tokens = {split: 0 for split in ("train", "validation", "test")}
-    examples = dict(tokens)
-    data.setup("test")
-    for split in tokens:
-        languages = data.split_languages(split)
-        if languages:
-            row_set = data.row_set(split, languages)
-            examples[split], tokens[split] = len(row_set), int(np.sum(data.lengths(row_set)))
-    rate = {split: watch.tokens[split] / max(watch.seconds[split], 1e-9) * devices for split in watch.tokens}
-    share = steps / max(1, per_epoch)
-    seconds = {"train": share * tokens["train"] / rate["train"]}
-    for split in ("validation", "test"):
-        seconds[split] = tokens[split] / rate["validation"] if rate["validation"] else 0.0
-    count = validations(trainer, steps, per_epoch)
-    tested = seconds["test"] if settings.run.test_after_fit else 0.0
-    name = settings.run.name
-    yield f"{name} on {devices} x {trainer.strategy.root_device.type}, precision {trainer.precision}"
-    yield f"memory      {peak_memory(trainer):.1f} GiB at most{' in the process' if devices == 1 else ' on a device'}"
+    steps, per_epoch = int(trainer.estimated_stepping_batches), int(trainer.num_training_batches)
+    rate = {part: watch.tokens[part] / max(watch.seconds[part], 1e-9) * trainer.world_size for part in watch.tokens}
+    examples, tokens = size_of(data, "train")
+    per_second = rate["train"] * examples / tokens
+    total = training = steps * data.global_batch_size / per_second
+    kind = trainer.strategy.root_device.type
+    yield f"{settings.run.name} on {trainer.world_size} x {kind}, precision {trainer.precision}"
+    yield f"memory      {peak_memory(trainer)}"
     millions = sum(parameter.numel() for parameter in cli.model.parameters()) / 1e6
     rows = len(cli.model.network.get_input_embeddings().weight)
     yield f"            for {millions:.0f} million parameters in training, {rows:,} embedding rows among them"
-    per_second = rate["train"] * examples["train"] / max(1, tokens["train"])
     yield (
-        f"training    {clock(seconds['train'])}: {steps:,} steps ({share:.1f} epochs), "
+        f"training    {clock(training)}: {steps:,} steps ({steps / max(1, per_epoch):.1f} epochs), "
         f"{per_second:.1f} examples/s, {rate['train']:,.0f} tokens/s"
     )
-    yield f"validation  {clock(count * seconds['validation'])}: {count} times {examples['validation']:,} examples"
-    if settings.run.test_after_fit:
-        yield f"test        {clock(tested)}: {examples['test']:,} examples"
-    total = seconds["train"] + count * seconds["validation"] + tested
+    if rate["validation"]:
+        count = validations(trainer, steps, per_epoch)
+        examples, tokens = size_of(data, "validation")
+        total += count * tokens / rate["validation"]
+        yield f"validation  {clock(count * tokens / rate['validation'])}: {count} times {examples:,} examples"
+    if settings.run.test_after_fit and rate["validation"]:
+        try:
+            data.setup("test")
+        except InputError as error:
+            yield f"test        not counted: {error}"
+        else:
+            examples, tokens = size_of(data, "test")
+            total += tokens / rate["validation"]
+            yield f"test        {clock(tokens / rate['validation'])}: {examples:,} examples"
     yield f"together    {clock(total)}, from {watch.measured} measured steps"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a few steps of a recipe, write nothing, and print what the whole of it needs.
+    """Run a few steps of a recipe, keep nothing but the tokenised data, and print what the whole of it needs.
 
     Args:
         arguments: The words after `ernie-m estimate`: what `fit` takes, and `--steps N`.
@@ -147,7 +152,7 @@ def main(arguments: Sequence[str]) -> int:
         InputError: `--steps` is no number above 0, or a run is to be continued.
     """
     prepare()
-    words = list(arguments)
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--steps=") else [word])]
     steps = DEFAULT_STEPS
     if "--steps" in words:
         place = words.index("--steps")
@@ -164,12 +169,12 @@ def main(arguments: Sequence[str]) -> int:
     cli = RecipeCLI(call, words)
     watch = Stopwatch(steps)
     trainer: Any = cli.trainer
-    kept = [callback for callback in trainer.callbacks if not isinstance(callback, CheckpointThatCounts)]
+    unwanted = (CheckpointThatCounts, PlainProgress)
+    kept = [callback for callback in trainer.callbacks if not isinstance(callback, unwanted)]
     trainer.callbacks = [*kept, watch]
     report: list[str] = []
     # While the trainer still has its optimiser and the embedding its rows.
-    watch.on_train_end = lambda *_: report.extend(lines_of(cli, watch))  # type: ignore[method-assign]
+    watch.on_train_end = lambda *_: report.extend(lines_of(cli, watch) if is_first_process() else [])  # type: ignore
     trainer.fit(cli.model, datamodule=cli.datamodule)
-    if is_first_process():
-        print("\n".join(report))
+    print("\n".join(report), end="\n" if report else "")
     return 0

@@ -47,10 +47,10 @@ def explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, RuntimeError) and "Error(s) in loading state_dict" in text:
         return misfit(text)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in text:
         return (
-            f"the device is out of memory: {first_line(text)}. Set --data.micro_batch_tokens 2048 or lower, in "
-            "evaluation --data.eval_tokens_per_batch; then --model.gradient_checkpointing true"
+            f"out of memory: {first_line(text)}. Lower --data.eval_tokens_per_batch in evaluation; in training "
+            "--data.micro_batch_tokens where the data have it, or set --model.gradient_checkpointing true"
         )
     if type(error).__name__ == "MisconfigurationException":
         return f"Lightning refuses these settings: {text.strip()}"

@@ -49,7 +49,8 @@ MAY_MOVE = (
     "model.init_args.backbone",
     "model.init_args.init_from",
     "data.init_args.tokenizer",
-    "data.init_args.*_files.*",
+    "data.init_args.train_files.*",
+    "data.init_args.validation_files.*",
 )
 """What may lie at another place: the network is the checkpoint's, and the data module compares the tokenised data."""
 

@@ -57,7 +57,10 @@ def trim(source: str, target: Path, texts: Sequence[Path]) -> Selection:
         raise InputError(f"{source!r} is a {config.model_type} with a {type(tokenizer).__name__}, not an ERNIE-M")
     selection = select(tokenizer, lines_of(texts))
     name = (config.architectures or ["ErnieMModel"])[0]
-    network = getattr(ernie_m, name).from_pretrained(ernie_m.resolve(source))
+    network_class = getattr(ernie_m, name, None)
+    if network_class is None:
+        raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
+    network = network_class.from_pretrained(ernie_m.resolve(source))
     trim_network(network, selection)
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -42,10 +42,11 @@ class ActiveEmbedding(nn.Module):
                 f"{whole.num_embeddings} rows; the tokenizer and the weights do not belong together"
             )
         padding = [] if whole.padding_idx is None else [whole.padding_idx]
-        self._ids = torch.unique(torch.cat([ids.cpu(), torch.tensor(padding, dtype=torch.int64)]))
+        # On the CPU by name: Lightning builds networks where the device of new tensors is the GPU.
+        self._ids = torch.unique(torch.cat([ids.cpu(), torch.tensor(padding, dtype=torch.int64, device="cpu")]))
         self._whole = whole.weight.detach().cpu()
-        self._row_of = torch.full((whole.num_embeddings,), -1, dtype=torch.int64)
-        self._row_of[self._ids] = torch.arange(len(self._ids))
+        self._row_of = torch.full((whole.num_embeddings,), -1, dtype=torch.int64, device="cpu")
+        self._row_of[self._ids] = torch.arange(len(self._ids), device="cpu")
         self.padding_idx = whole.padding_idx
         self._padding_row = None if whole.padding_idx is None else int(self._row_of[whole.padding_idx])
         weight = self._whole[self._ids].to(whole.weight.device)
@@ -109,7 +110,7 @@ class ActiveEmbedding(nn.Module):
         Args:
             rows: Shape (active, hidden).
         """
-        whole = torch.zeros(self.num_embeddings, self.embedding_dim, dtype=rows.dtype)
+        whole = torch.zeros(self.num_embeddings, self.embedding_dim, dtype=rows.dtype, device="cpu")
         whole[self._ids] = rows.detach().cpu()
         return whole
 

@@ -1,14 +1,13 @@
 """What every task shares: building the network, the optimiser, exact micro-batches, and gathering of predictions."""
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import pyarrow as pa
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -19,7 +18,7 @@ from ernie_m.errors import InputError
 
 from . import networks, parallel
 from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
-from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, mean_results
+from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, score_languages
 from .gathering import gather_examples
 from .memory import MemoryLimit, is_out_of_memory
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
@@ -115,6 +114,7 @@ class TaskModule(LightningModule):
         self.results: Results = {}
         self._token_ids: Tensor | None = None
         self._memory_limit = MemoryLimit()
+        self._awaited: tuple[list[Batch], Tensor] | None = None
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
         self._best_on_dev: dict[str, tuple[float, float, float]] = {}
@@ -169,7 +169,10 @@ class TaskModule(LightningModule):
 
     def configure_model(self) -> None:
         """Build the network, once; under `ModelParallelStrategy` sharded by layer with FSDP2."""
-        if "network" not in self._modules:
+        if "network" in self._modules:
+            # A training that was interrupted left them out.
+            put_back(self.network)
+        else:
             self._build()
         if self._token_ids is not None:
             shrink_to_active(self.network, self._token_ids)
@@ -269,9 +272,9 @@ class TaskModule(LightningModule):
         Raises:
             InputError: The batch cannot be split as its task or the memory needs it.
         """
-        self._check_micro_batches(batch)
         while True:
             parts = self._memory_limit.split(batch)
+            self._check_micro_batches(parts)
             try:
                 return self._accumulate(parts)
             except RuntimeError as error:
@@ -281,7 +284,31 @@ class TaskModule(LightningModule):
             # Not in the except clause, where the error keeps the failed step's tensors.
             self._memory_limit.shrink(parts, self.trainer.global_step)
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Back-propagate; on one device, take the step again where the last micro-batch's does not fit.
+
+        Args:
+            loss: The loss, scaled where the precision asks for it.
+            args: What Lightning adds, as `kwargs`.
+            kwargs: See `args`.
+        """
+        step, self._awaited = self._awaited, None
+        try:
+            super().backward(loss, *args, **kwargs)
+            return
+        except RuntimeError as error:
+            # Several processes already wait for each other.
+            if step is None or not is_out_of_memory(error) or isinstance(self.trainer.strategy, ParallelStrategy):
+                raise
+        parts, unscaled = step
+        for held in (loss, unscaled):
+            held.detach_()  # Lightning still holds it, and with it what the failed pass kept
+        self._memory_limit.shrink(parts, self.trainer.global_step)
+        again = cast(Tensor, self.trainer.strategy.training_step(parts[::-1], 0))
+        self.trainer.strategy.backward(again, None)
+
     def _accumulate(self, batch: list[Batch]) -> Tensor:
+        self._awaited = None
         # Here and not in Lightning's closure, which clears gradients between this method and the last backward pass.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
@@ -295,6 +322,7 @@ class TaskModule(LightningModule):
                     self.trainer.strategy.backward(loss, None)
         loss = self.loss(batch[-1])
         self._note_loss(total + loss.detach())
+        self._awaited = batch, loss
         return loss
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
@@ -410,19 +438,7 @@ class TaskModule(LightningModule):
         rows = gather_examples(self._rows)
         self._rows = []
         expected = expected_examples(self.trainer, stage)
-        self.tables, self.results = {}, {}
-        for index in torch.unique(rows["language"]).tolist():
-            language = self.languages[index] if index < len(self.languages) else str(index)
-            chosen = rows["language"] == index
-            own = {key: values[chosen] for key, values in rows.items()}
-            table, result = self.score(own, max(0, expected.get(language, 0) - len(own["language"])))
-            self.tables[language] = table
-            if result:
-                self.results[language] = result
-            if "missing" in result:
-                rank_zero_warn(f"{language}: {result['missing']:.0f} examples got no prediction and count as wrong")
-        if self.results:
-            self.results["mean"] = mean_results(self.results)
+        self.tables, self.results = score_languages(rows, self.languages, expected, self.score)
         if stage != "predict":
             self._log_results(_PREFIX[stage])
 
@@ -483,18 +499,3 @@ class TaskModule(LightningModule):
         finally:
             _RESTORED_CONFIG.reset(token)
         return module
-
-    # Inputs
-
-    def network_inputs(self, batch: Mapping[str, Tensor], prefix: str = "") -> Batch:
-        """Return the network's arguments from a batch.
-
-        Args:
-            batch: The batch; `token_type_ids` go along where the data module gives them and the network has them.
-            prefix: "source_" or "target_" for pairs of sentences.
-        """
-        inputs = {key: batch[prefix + key] for key in ("input_ids", "attention_mask")}
-        types = batch.get(f"{prefix}token_type_ids")
-        if types is not None and getattr(self.network.config, "type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = types
-        return inputs

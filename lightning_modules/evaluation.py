@@ -1,14 +1,19 @@
 """What happens to scores after an evaluation: means over languages, completeness, and the verdict on a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import pyarrow as pa
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from . import scores
 
 Results = dict[str, dict[str, float]]
 Stage = Literal["validate", "test", "predict"]
+Score = Callable[[dict[str, Tensor], int], tuple[pa.Table, dict[str, float]]]
 
 # How far above guessing a run must be for a language to tell; below it, small development data say nothing.
 _TELLING = 0.1
@@ -28,6 +33,30 @@ def mean_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]
         values = {language: result[name] for language, result in results.items() if name in result}
         mean[name] = sum(values.values()) if name in COUNTS else scores.macro_mean(values)
     return mean
+
+
+def score_languages(
+    rows: Mapping[str, Tensor], languages: Sequence[str], expected: Mapping[str, int], score: Score
+) -> tuple[dict[str, pa.Table], Results]:
+    """Make every language's table and scores, and their mean.
+
+    Args:
+        rows: One row per example of all languages, among them `language`, indices into `languages`.
+        languages: Names of the languages.
+        expected: How many examples each language has, where all of them were to be run.
+        score: Makes one language's table and scores from its rows and the number of those that are missing.
+    """
+    tables, results = {}, {}
+    for index in torch.unique(rows["language"]).tolist():
+        language = languages[index] if index < len(languages) else str(index)
+        chosen = rows["language"] == index
+        own = {key: values[chosen] for key, values in rows.items()}
+        tables[language], result = score(own, max(0, expected.get(language, 0) - len(own["language"])))
+        if result:
+            results[language] = result
+        if "missing" in result:
+            rank_zero_warn(f"{language}: {result['missing']:.0f} examples got no prediction and count as wrong")
+    return tables, results | ({"mean": mean_results(results)} if results else {})
 
 
 def expected_examples(trainer: Trainer, stage: Stage) -> dict[str, int]:

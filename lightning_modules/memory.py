@@ -37,6 +37,11 @@ class MemoryLimit:
         rows, length = batch["input_ids"].shape if "input_ids" in batch else (0, 0)
         if self._tokens is None or rows * length <= self._tokens:
             return [batch]
+        if odd := [key for key, values in batch.items() if values.ndim and len(values) != rows]:
+            raise InputError(
+                f"out of memory, and the batch cannot be split by rows because of {', '.join(odd)}; set "
+                "data.micro_batch_size"
+            )
         at_once = max(1, self._tokens // length)
         return [
             {key: values[start : start + at_once] if values.ndim else values for key, values in batch.items()}

@@ -166,6 +166,21 @@ def _attention(name: str) -> dict[str, str]:
     return {} if name == "auto" else {"attn_implementation": name}
 
 
+def network_inputs(network: PreTrainedModel, batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Return a network's arguments from a batch.
+
+    Args:
+        network: The network.
+        batch: The batch; `token_type_ids` go along where the data module gives them and the network has them.
+        prefix: "source_" or "target_" for pairs of sentences.
+    """
+    inputs = {key: batch[prefix + key] for key in ("input_ids", "attention_mask")}
+    types = batch.get(f"{prefix}token_type_ids")
+    if types is not None and getattr(network.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = types
+    return inputs
+
+
 def config_to_json(config: PreTrainedConfig) -> str:
     """Return a configuration as JSON that `config_from_json` reads."""
     return config.to_json_string(use_diff=False)

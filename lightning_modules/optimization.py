@@ -189,7 +189,8 @@ def build_optimizer(groups: list[dict[str, Any]], betas: tuple[float, float], ep
         eps: Added to the root of the second moment; Baidu's code has 1e-6, PaddleNLP's 1e-8.
     """
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    fused = devices <= {"cpu", "cuda"}
+    # None leaves the choice to torch.
+    fused = devices <= {"cpu", "cuda"} or None
     rate = max(group["lr"] for group in groups)
     optimizer = AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=0.0, fused=fused)
     # A fused step could unscale float16 gradients itself, and Lightning therefore refuses to clip them. Without this

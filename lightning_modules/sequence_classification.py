@@ -166,7 +166,7 @@ class SequenceClassification(TaskModule):
         Args:
             batch: A batch as the class describes it.
         """
-        inputs = self.network_inputs(batch)
+        inputs = networks.network_inputs(self.network, batch)
         if self._language_ids is not None:
             self._language_ids = self._language_ids.to(batch["language"].device)
             inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])

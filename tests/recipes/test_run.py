@@ -147,14 +147,14 @@ def test_predict_reads_and_writes_every_format(
 
 
 def test_the_export_gives_what_the_trained_module_gives(run: Path) -> None:
-    from lightning_modules import SequenceClassification
+    from lightning_modules import SequenceClassification, networks
 
     module = SequenceClassification.load_from_checkpoint(str(run / "checkpoints" / "best.ckpt")).eval()
     exported = AutoModelForSequenceClassification.from_pretrained(run / "export")
     tokenizer = AutoTokenizer.from_pretrained(run / "export")
     batch = tokenizer(["peace and water", "law"], ["no peace", "school"], padding=True, return_tensors="pt")
     with torch.no_grad():
-        wanted = module.network(**module.network_inputs(batch)).logits
+        wanted = module.network(**networks.network_inputs(module.network, batch)).logits
         found = exported(**batch).logits
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
     assert exported.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel, XLMConfig, XLMModel, XLMRobertaConfig, XLMRobertaModel
@@ -188,6 +188,33 @@ def test_ids_outside_are_named() -> None:
     assert torch.equal(active(torch.tensor([[3, 5, 1]])), whole(torch.tensor([[3, 5, 1]])))
     with pytest.raises(InputError, match="token id 4 is not among the 3 in use"):
         active(torch.tensor([[3, 4]]))
+
+
+def test_its_bookkeeping_is_on_the_cpu_wherever_new_tensors_are_made() -> None:
+    """Lightning builds networks where new tensors are the GPU's; the meta device stands for it here."""
+    with torch.device("meta"):
+        whole = torch.nn.Embedding(10, 4, padding_idx=1)
+        active = ActiveEmbedding(
+            torch.nn.Embedding(10, 4, padding_idx=1, device="cpu"), torch.tensor([5], device="cpu")
+        )
+    assert whole.weight.device.type == "meta"
+    assert active(torch.tensor([5, 1])).shape == (2, 4)
+    assert active.spread(active.weight).device.type == "cpu"
+
+
+def test_after_an_interruption_the_whole_matrix_is_used(tmp_path: Path, backbone: Path) -> None:
+    module = SequenceClassification(str(backbone), LABELS, active_vocabulary=True)
+
+    class Stop(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("stopped")
+
+    quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "default_root_dir": tmp_path}
+    with pytest.raises(RuntimeError, match="stopped"):
+        Trainer(callbacks=[Stop()], max_epochs=1, **quiet).fit(module, datamodule=Data())
+    assert isinstance(module.network.get_input_embeddings(), ActiveEmbedding)
+    Trainer(**quiet).test(module, datamodule=Data(), verbose=False)
+    assert module.results["en"]["examples"] == 6
 
 
 def test_data_that_do_not_say_their_ids_are_refused(tmp_path: Path, backbone: Path) -> None:

@@ -71,6 +71,15 @@ def test_where_and_how_a_run_is_computed_is_none(key: str, value: object) -> Non
     assert resume.differences(SETTINGS, changed(key, value), Path("last.ckpt")) == []
 
 
+def test_files_may_lie_elsewhere_but_not_those_of_the_test() -> None:
+    def settings_with(split: str, path: str) -> dict:
+        return SETTINGS | {"data": {"class_path": "D", "init_args": {f"{split}_files": {"en": path}}}}
+
+    for split, expected in (("train", []), ("validation", []), ("test", ["data.init_args.test_files.en: a -> b"])):
+        found = resume.differences(settings_with(split, "a"), settings_with(split, "b"), Path("last.ckpt"))
+        assert found == expected
+
+
 def test_results_stand_side_by_side_in_percent_with_the_mean_last() -> None:
     before = {"mean": {"accuracy": 0.25, "examples": 4.0}, "de": {"accuracy": 0.25, "examples": 4.0, "chance": 0.1}}
     after = {

@@ -92,6 +92,23 @@ def test_smaller_micro_batches_train_alike(
     assert len(said) == (1 if room == 25 else 3)
 
 
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_the_only_micro_batch_of_a_step_is_split_too(where: str, backbone: Path) -> None:
+    steps = [[batch_of(i)] for i in range(3)]
+    expected = trained(backbone, 10_000, steps)
+    found = trained(backbone, 12, steps, where)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6)
+
+
+def test_a_batch_whose_tensors_are_no_rows_is_not_split_wrongly() -> None:
+    limit = MemoryLimit()
+    odd = batch_of(0) | {"predicted_positions": torch.arange(3)}
+    limit.shrink([odd], 0)
+    with pytest.raises(InputError, match="predicted_positions"):
+        limit.split([odd])
+
+
 def test_one_example_that_does_not_fit_is_named(backbone: Path) -> None:
     with pytest.raises(InputError, match=r"one example of 5 tokens.*gradient_checkpointing"):
         trained(backbone, 4, [[batch_of(0)]])

@@ -51,6 +51,18 @@ def test_its_texts_keep_their_tokens(whole: ErnieMTokenizer, trimmed: ErnieMToke
     assert trimmed.mask_token_id == len(trimmed) - 1
 
 
+@pytest.mark.parametrize("options", [{"do_lower_case": True}, {"segmentation": "raw"}, {"segmentation": "paddle"}])
+def test_its_texts_keep_their_tokens_under_every_setting(
+    options: dict, sample_tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    whole = ErnieMTokenizer.from_pretrained(sample_tokenizer_dir, **options)
+    texts = [*TEXTS, "OPENS THE TABLE[SEP]Menschen"]
+    selection = select(whole, texts)
+    trimmed = trim_tokenizer(whole, selection, tmp_path)
+    found = [[selection.ids[i] for i in row] for row in trimmed(texts)["input_ids"]]
+    assert found == whole(texts)["input_ids"]
+
+
 def test_other_words_of_the_same_letters_are_cut_smaller(whole: ErnieMTokenizer, trimmed: ErnieMTokenizer) -> None:
     text = "Under no circumstances did the librarian forget her keys"
     assert trimmed.unk_token_id not in trimmed(text)["input_ids"]
