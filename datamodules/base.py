@@ -397,17 +397,17 @@ class TaskDataModule(LightningDataModule):
                     raise InputError(f"{split} data of '{language}': {error}") from error
         for language, (paths, source) in found.items():
             self._load_language(split, language, paths, source)
-        self._leave_empty_languages_out(split, {language: source for language, (_, source) in found.items()})
+        self._check_empty(split, {language: source for language, (_, source) in found.items()})
 
-    def _leave_empty_languages_out(self, split: str, sources: Mapping[str, str]) -> None:
+    def _check_empty(self, split: str, sources: Mapping[str, str]) -> None:
+        """Leaves languages without rows out of a training on several; a score without one would be another score."""
         empty = [language for language in sources if len(self._rows[split, language]) == 0]
-        if empty and len(empty) == len(self.split_languages(split)):
+        if empty and (split != "train" or len(empty) == len(self.train_languages)):
             raise InputError(f"{sources[empty[0]]}: the {split} split of '{empty[0]}' is empty.")
         for language in empty:
             rank_zero_warn(f"{sources[language]}: the {split} split of '{language}' is empty; it is left out.")
             del self._files[split][language], self._rows[split, language], self._fingerprints[f"{split}/{language}"]
-        if split == "train":
-            self.train_languages = self.split_languages("train")
+            self.train_languages.remove(language)
 
     def _load_language(self, split: str, language: str, paths: list[Path], source: str) -> None:
         digests = [file_digest(path) for path in paths]

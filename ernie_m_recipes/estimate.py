@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -166,6 +167,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("estimate takes a recipe, not a run or checkpoint to continue")
     call.is_rehearsal = True
     call.arguments += ["--trainer.limit_val_batches=2", "--trainer.num_sanity_val_steps=0"]
+    call.arguments += ["--trainer.enable_model_summary=false"]
     cli = RecipeCLI(call, words)
     watch = Stopwatch(steps)
     trainer: Any = cli.trainer
@@ -175,6 +177,9 @@ def main(arguments: Sequence[str]) -> int:
     report: list[str] = []
     # While the trainer still has its optimiser and the embedding its rows.
     watch.on_train_end = lambda *_: report.extend(lines_of(cli, watch) if is_first_process() else [])  # type: ignore
-    trainer.fit(cli.model, datamodule=cli.datamodule)
+    with warnings.catch_warnings():
+        # After a few steps every network is at chance.
+        warnings.filterwarnings("ignore", message="this run collapsed")
+        trainer.fit(cli.model, datamodule=cli.datamodule)
     print("\n".join(report), end="\n" if report else "")
     return 0

@@ -136,12 +136,13 @@ def test_segment_ids_go_along_where_the_tokenizer_has_them(tmp_path, cache):
                 assert not batch[name][i][~real].any()
 
 
-def test_an_empty_language_is_left_out_with_a_warning(tmp_path, tokenizer_name, cache):
+def test_an_empty_language_is_left_out_of_training_and_refused_in_scores(tmp_path, tokenizer_name, cache):
     for language, count in (("en", 5), ("de", 0), ("fr", 3)):
         table = pa.Table.from_pylist(pairs(5, language)).slice(0, count)
         pq.write_table(table, tmp_path / f"{language}.parquet")
     files = {language: str(tmp_path / f"{language}.parquet") for language in ("en", "de", "fr")}
-    data = PairClassification(tokenizer_name, files, files, label_names=LABELS, global_batch_size=32, cache_dir=cache)
+    scored = {language: files[language] for language in ("en", "fr")}
+    data = PairClassification(tokenizer_name, files, scored, label_names=LABELS, global_batch_size=32, cache_dir=cache)
     with pytest.warns(UserWarning, match=r"de\.parquet: the train split of 'de' is empty; it is left out"):
         ready(data)
     assert data.train_languages == data.eval_languages("validate") == ["en", "fr"]
@@ -150,6 +151,9 @@ def test_an_empty_language_is_left_out_with_a_warning(tmp_path, tokenizer_name, 
     (step,) = data.train_dataloader()
     assert len(step[0]["input_ids"]) == step[0]["normaliser"] == 8
     assert sorted(set(step[0]["language"].tolist())) == [0, 2]
+    data = PairClassification(tokenizer_name, scored, files, label_names=LABELS, cache_dir=cache)
+    with pytest.raises(InputError, match=r"de\.parquet: the validation split of 'de' is empty"):
+        data.prepare_data()
 
 
 def test_batches_of_one_and_one_example_longer_than_all(tmp_path, tokenizer_name, cache):
