@@ -286,4 +286,10 @@ class ErnieMModel(ErnieMPreTrainedModel):
             if attention_mask.is_floating_point():
                 return attention_mask.to(embedded.dtype)
             return attention_mask.bool()
-        return create_bidirectional_mask(config=self.config, inputs_embeds=embedded, attention_mask=attention_mask)
+        # Leaving the mask out where nothing is padding is faster, but to know it a GPU would have to be waited for.
+        return create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=embedded,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=embedded.device.type == "cpu",
+        )
