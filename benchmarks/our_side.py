@@ -39,6 +39,7 @@ from ernie_m_recipes.devices import keep_freed_memory  # noqa: E402
 from lightning_modules import SequenceClassification  # noqa: E402
 
 SWITCHES = ("active_vocabulary", "like_length", "fast_dropout", "fused", "kept_memory", "split_batches")
+FAST_DROPOUT = ernie_m.dropout.dropout
 
 
 class Pairs(PairClassification):
@@ -92,6 +93,11 @@ class Clock(Callback):
 
     on_train_start = on_validation_start = start
     on_train_end = on_validation_end = stop
+
+
+def use_fast_dropout(fast: bool) -> None:
+    """Let the networks draw the numbers of dropout with this package's function, or with torch's own."""
+    ernie_m.modeling.apply_dropout = ernie_m.dropout.dropout = FAST_DROPOUT if fast else torch.nn.functional.dropout
 
 
 def tables(xnli: Path, mode: str, pairs: int) -> dict[str, pa.Table]:
@@ -149,8 +155,7 @@ def main() -> None:
     switch = {name: name not in args.without for name in SWITCHES}
     if switch["kept_memory"] and (args.accelerator == "cpu" or not torch.cuda.is_available()):
         keep_freed_memory()
-    if not switch["fast_dropout"]:
-        ernie_m.modeling.apply_dropout = ernie_m.dropout.dropout = torch.nn.functional.dropout
+    use_fast_dropout(switch["fast_dropout"])
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         files = {}

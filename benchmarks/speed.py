@@ -23,14 +23,15 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).resolve().parent
-PEER, OURS, LIMIT = "peer", "ours", "limit"
+PEER, PEER_DEFAULT, OURS, LIMIT = "peer", "peer in float32", "ours", "limit"
 ON, OFF = "on", "off"
 
 
-def matrix_product_limit(seconds: float = 4.0) -> float:
+def matrix_product_limit(precision: str, seconds: float = 4.0) -> float:
     """Operations per second, in 10^9, of the largest product of a layer for a batch of XNLI's mean length."""
-    left, right, out = torch.randn(1472, 768), torch.randn(768, 3072), torch.empty(1472, 3072)
-    torch.mm(left, right, out=out)
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    left, right = torch.randn(1472, 768, dtype=dtype), torch.randn(768, 3072, dtype=dtype)
+    out = torch.mm(left, right)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         torch.mm(left, right, out=out)
@@ -52,17 +53,22 @@ def median(rounds: list[dict[str, Any]], name: str, value: str) -> float:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     ours = [sys.executable, HERE / "our_side.py"]
-    data = ["--xnli", args.shared / "data/hub/facebook/xnli", "--tokenizer", args.shared / "tokenizer"]
+    is_half = args.precision.startswith("bf16")
+    peer_options = ["--cpu", "--bf16"] if is_half else ["--cpu"]
+    our_options = ["--accelerator", "cpu", "--precision", args.precision]
+    our_options += ["--xnli", args.shared / "data/hub/facebook/xnli", "--tokenizer", args.shared / "tokenizer"]
     peer = [args.peer_python, args.shared / "peers" / "hf_trainer.py"]
     found: dict[str, Any] = {}
     for mode, batches in (("train", args.train_batches), ("evaluate", args.evaluate_batches)):
         found[mode] = []
         for number in range(args.rounds):
-            one: dict[str, Any] = {PEER: last_line([*peer, mode, "--batches", batches, "--cpu"])}
-            one[LIMIT] = {"before": matrix_product_limit()}
-            one[OURS] = last_line([*ours, mode, "--batches", batches, "--accelerator", "cpu", *data])
-            one[LIMIT]["after"] = matrix_product_limit()
+            one: dict[str, Any] = {PEER: last_line([*peer, mode, "--batches", batches, *peer_options])}
+            one[LIMIT] = {"before": matrix_product_limit(args.precision)}
+            one[OURS] = last_line([*ours, mode, "--batches", batches, *our_options])
+            one[LIMIT]["after"] = matrix_product_limit(args.precision)
             one[LIMIT]["gflops"] = (one[LIMIT]["before"] + one[LIMIT]["after"]) / 2
+            if is_half:
+                one[PEER_DEFAULT] = last_line([*peer, mode, "--batches", batches, "--cpu"])
             one["share"] = {"of_limit": one[OURS]["gflops"] / one[LIMIT]["gflops"]}
             found[mode].append(one)
             print(mode, "round", number + 1, one, flush=True)
@@ -70,7 +76,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for number in range(args.ablation):
         one = {}
         for switch in SWITCHES:
-            command = [*ours, "train", "--batches", args.train_batches, "--accelerator", "cpu", *data]
+            command = [*ours, "train", "--batches", args.train_batches, *our_options]
             one[switch] = {ON: last_line(command), OFF: last_line([*command, "--without", switch])}
         found["ablation"].append(one)
         print("ablation round", number + 1, one, flush=True)
@@ -80,10 +86,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 SWITCHES = ("active_vocabulary", "like_length", "fast_dropout", "fused", "kept_memory", "split_batches")
 
 
-def report(found: dict[str, Any], machine: str) -> str:
+def report(found: dict[str, Any], precision: str, machine: str) -> str:
     lines = ["# Training and evaluation", "", f"`python benchmarks/speed.py {' '.join(sys.argv[1:])}`", ""]
     lines += [
-        "ERNIE-M base, XNLI, float32, medians over the rounds; padding counts neither as tokens nor as operations.",
+        f"ERNIE-M base, XNLI, precision {precision}, medians over the rounds; padding counts neither as tokens nor as "
+        "operations.",
         "",
     ]
     lines += [
@@ -92,14 +99,15 @@ def report(found: dict[str, Any], machine: str) -> str:
     lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     for mode in ("train", "evaluate"):
         rounds = found[mode]
-        ratio = statistics.median(one[OURS]["tokens_per_second"] / one[PEER]["tokens_per_second"] for one in rounds)
-        for side in (PEER, OURS):
+        for side in (side for side in (PEER, PEER_DEFAULT, OURS) if side in rounds[0]):
             values = [
                 median(rounds, side, name) for name in ("examples_per_second", "tokens_per_second", "peak_rss_mib")
             ]
             share = f"{median(rounds, 'share', 'of_limit'):.0%}" if side == OURS else ""
-            times = f"{ratio:.2f}" if side == OURS else "1"
-            lines += [f"| {mode} | {side} | {values[0]:.2f} | {values[1]:.0f} | {values[2]:,.0f} | {times} | {share} |"]
+            times = statistics.median(one[side]["tokens_per_second"] / one[PEER]["tokens_per_second"] for one in rounds)
+            lines += [
+                f"| {mode} | {side} | {values[0]:.2f} | {values[1]:.0f} | {values[2]:,.0f} | {times:.2f} | {share} |"
+            ]
     memory = median(found["train"], OURS, "peak_rss_mib") / median(found["train"], PEER, "peak_rss_mib")
     first = found["train"][0][OURS]
     lines += ["", f"- Peak memory of training: {memory:.2f} of the peer's."]
@@ -139,6 +147,7 @@ def main() -> None:
     parser.add_argument("--evaluate-batches", type=int, default=78)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ablation", type=int, default=0, help="rounds of the ablation")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "speed")
     args = parser.parse_args()
     args.shared = args.shared.resolve()
@@ -153,7 +162,7 @@ def main() -> None:
     )
     found = measure(args)
     args.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = report(found, machine)
+    text = report(found, args.precision, machine)
     args.output.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -74,9 +74,11 @@ class TaskDataModule(LightningDataModule):
         languages: All languages, in the order of `batch["language"]`.
         train_languages: The languages of the training data.
         allow_changes: Set it to resume although the data, their order or the batch size changed.
+        longest_first: Set it to begin every epoch with the longest batch, to see whether memory suffices.
     """
 
     allow_changes: bool = False
+    longest_first: bool = False
 
     def __init__(
         self,
@@ -265,6 +267,24 @@ class TaskDataModule(LightningDataModule):
                         used[values] = True
         return np.flatnonzero(used)
 
+    def texts(self, language: str) -> Iterator[str]:
+        """Yield the texts of one language's training, validation and test data.
+
+        Args:
+            language: One of the languages of these.
+
+        Raises:
+            InputError: It is none of them.
+        """
+        splits = [split for split, of_language in self._files.items() if language in of_language]
+        if not splits:
+            known = dict.fromkeys(language for of_language in self._files.values() for language in of_language)
+            raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
+        for split in splits:
+            for column in self.read(split, self.files(split, language, download=True)[0]).columns:
+                if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                    yield from (value.as_py() for value in column)
+
     # Lightning's hooks.
 
     def prepare_data(self) -> None:
@@ -293,6 +313,7 @@ class TaskDataModule(LightningDataModule):
             )
         rows = self.row_set("train", self.train_languages)
         self._sampler = self.train_sampler(rows, *self._world())
+        self._sampler.longest_first = self.longest_first
         return TrainLoader(
             rows, self._sampler, self.collator("train"), self._seek, self.num_workers, self._pin_memory()
         )

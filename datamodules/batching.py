@@ -62,9 +62,14 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             (examples,) or (examples, columns); None for no such rule.
         pool_batches: Batches in a pool. More means less padding and less chance in who meets whom.
 
+    Attributes:
+        longest_first: Set it to begin every epoch with the longest batch.
+
     Raises:
         InputError: There are no examples, or a size is not positive.
     """
+
+    longest_first: bool = False
 
     def __init__(
         self,
@@ -156,6 +161,10 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             batches += group
         order: list[int] = rng.permutation(len(batches)).tolist()
         order.sort(key=lambda i: len(batches[i]) < self.global_batch_size)
+        if self.longest_first:
+            longest = max(order, key=lambda i: len(batches[i]) * int(self.lengths[batches[i]].max()))
+            order.remove(longest)
+            order.insert(0, longest)
         return [batches[i] for i in order]
 
     def _like_length(self, shuffled: Indices, rng: np.random.Generator) -> list[Indices]:

@@ -19,12 +19,15 @@ from .cli import RecipeCLI, is_first_process, prepare
 from .targets import parse
 
 DEFAULT_STEPS = 10
-# The first steps allocate memory and choose kernels.
+# Steps that are not timed; the first of them has the longest batch, which decides on the memory.
 WARM_UP = 2
 
 
 class Stopwatch(Callback):
     """Seconds and tokens of some training steps after the first ones, and of the validation that follows them.
+
+    A batch counts from the end of the one before, so that waiting for data is in it. The first ones of either kind
+    are left out: they allocate memory, choose kernels and may compile.
 
     Args:
         steps: Training steps to measure.
@@ -35,25 +38,16 @@ class Stopwatch(Callback):
         self.seconds = {"train": 0.0, "validation": 0.0}
         self.tokens = {"train": 0, "validation": 0}
         self.measured = 0
-        self.started = 0.0
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Wait for the device and start."""
-        wait(trainer)
-        self.started = time.perf_counter()
-
-    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Wait for the device and start."""
-        wait(trainer)
+        self.validated = 0
         self.started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a step; stop after the last one that is wanted, or where the data end."""
-        wait(trainer)
+        seconds = self.lap(trainer)
         if batch_idx >= WARM_UP or trainer.num_training_batches <= WARM_UP:
-            self.seconds["train"] += time.perf_counter() - self.started
+            self.seconds["train"] += seconds
             self.tokens["train"] += sum(map(tokens_of, batch))
             self.measured += 1
         if self.measured >= self.steps:
@@ -63,9 +57,23 @@ class Stopwatch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Count a batch."""
+        seconds = self.lap(trainer)
+        self.validated += 1
+        if self.validated > 1 or sum(trainer.num_val_batches) == 1:
+            self.seconds["validation"] += seconds
+            self.tokens["validation"] += tokens_of(batch)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.lap(trainer)
+
+    on_validation_start = on_validation_end = on_train_epoch_start
+
+    def lap(self, trainer: Trainer) -> float:
+        """Wait for the device; return the seconds since the last call."""
         wait(trainer)
-        self.seconds["validation"] += time.perf_counter() - self.started
-        self.tokens["validation"] += tokens_of(batch)
+        before, self.started = self.started, time.perf_counter()
+        return self.started - before
 
 
 def wait(trainer: Trainer) -> None:
@@ -169,6 +177,7 @@ def main(arguments: Sequence[str]) -> int:
     call.arguments += ["--trainer.limit_val_batches=2", "--trainer.num_sanity_val_steps=0"]
     call.arguments += ["--trainer.enable_model_summary=false"]
     cli = RecipeCLI(call, words)
+    cli.datamodule.longest_first = True
     watch = Stopwatch(steps)
     trainer: Any = cli.trainer
     unwanted = (CheckpointThatCounts, PlainProgress)

@@ -35,6 +35,7 @@ MAY_DIFFER = (
     "model.init_args.active_vocabulary",
     "model.init_args.attn_implementation",
     "model.init_args.gradient_checkpointing",
+    "model.init_args.torch_compile",
     "data.init_args.path",
     "data.init_args.*_path",
     "data.init_args.cache_dir",

@@ -2,17 +2,21 @@
 
 import argparse
 import gzip
+import importlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import ernie_m
 from ernie_m.errors import InputError
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
+from .cli import RecipeCLI, prepare
 from .export import FACTS, save
-from .targets import RECIPE
+from .targets import CONFIG, RECIPE, parse
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[str]:
@@ -35,13 +39,32 @@ def lines_of(paths: Sequence[Path]) -> Iterator[str]:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def trim(source: str, target: Path, texts: Sequence[Path]) -> Selection:
+def texts_in(source: str, languages: Sequence[str]) -> Iterator[str]:
+    """Read the texts, in some languages, of the data that an exported folder was trained, validated and tested on.
+
+    Args:
+        source: A folder that this command exported.
+        languages: Languages of its recipe.
+
+    Raises:
+        InputError: The folder has no recipe, or its data lack a language.
+    """
+    if not (Path(source) / RECIPE).is_file():
+        raise InputError(f"{source!r} has no {RECIPE} that names data; give texts with --text instead of --languages")
+    prepare()
+    settings = RecipeCLI(parse("test", [source]), build=False).config["test"].data
+    module, _, name = settings.class_path.rpartition(".")
+    data: Any = getattr(importlib.import_module(module), name)(**settings.init_args.as_dict())
+    return chain.from_iterable(data.texts(language) for language in languages)
+
+
+def trim(source: str, target: Path, texts: Iterable[str]) -> Selection:
     """Write a folder whose vocabulary is that of some texts, whole or not at all.
 
     Args:
         source: Short name, folder or Hub id of an ERNIE-M.
         target: The folder to make.
-        texts: Files with texts in the languages that are to stay, one a line.
+        texts: Texts in the languages that are to stay.
 
     Returns:
         What was kept.
@@ -55,7 +78,7 @@ def trim(source: str, target: Path, texts: Sequence[Path]) -> Selection:
     tokenizer = ernie_m.load_tokenizer(source)
     if not isinstance(config, ernie_m.ErnieMConfig) or not isinstance(tokenizer, ernie_m.ErnieMTokenizer):
         raise InputError(f"{source!r} is a {config.model_type} with a {type(tokenizer).__name__}, not an ERNIE-M")
-    selection = select(tokenizer, lines_of(texts))
+    selection = select(tokenizer, texts)
     name = (config.architectures or ["ErnieMModel"])[0]
     network_class = getattr(ernie_m, name, None)
     if network_class is None:
@@ -85,12 +108,19 @@ def main(arguments: Sequence[str]) -> int:
         arguments: The words after `ernie-m trim`.
     """
     parser = argparse.ArgumentParser(prog="ernie-m trim", description="Keep the vocabulary of some languages alone.")
-    parser.add_argument("source", help="exported folder, Hub id or short name of an ERNIE-M")
+    parser.add_argument("source", help="run folder, exported folder, Hub id or short name of an ERNIE-M")
     parser.add_argument("target", type=Path, help="the folder to make")
-    parser.add_argument("--text", type=Path, nargs="+", required=True, help="UTF-8 files, one text a line (.gz too)")
+    parser.add_argument("--text", type=Path, nargs="+", default=[], help="UTF-8 files, one text a line (.gz too)")
+    parser.add_argument("--languages", nargs="+", default=[], help="languages of the data in the source's recipe")
     options = parser.parse_args(arguments)
-    before = len(ernie_m.load_tokenizer(options.source))
-    kept = trim(options.source, options.target, options.text)
+    if not options.text and not options.languages:
+        raise InputError("trim needs texts to choose a vocabulary by: --text FILE..., or --languages of the run's data")
+    source = options.source
+    if (Path(source) / CONFIG).is_file():
+        source = str(Path(source) / "export")
+    before = len(ernie_m.load_tokenizer(source))
+    texts = chain(texts_in(source, options.languages) if options.languages else (), lines_of(options.text))
+    kept = trim(source, options.target, texts)
     print(f"{len(kept.ids):,} of {before:,} tokens kept, by {kept.texts:,} texts ({kept.unknown:,} tokens unknown)")
     print(f"written to {options.target}")
     return 0

@@ -18,7 +18,8 @@ from ernie_m.errors import InputError
 
 from . import networks, parallel
 from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
-from .evaluation import COUNTS, Results, Stage, collapse_message, expected_examples, score_languages
+from .compilation import CompileChoice, compile_layers
+from .evaluation import COUNTS, DevelopmentRecord, Results, Stage, expected_examples, score_languages
 from .gathering import gather_examples
 from .memory import MemoryLimit, is_out_of_memory
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
@@ -66,6 +67,7 @@ class TaskModule(LightningModule):
             but not the result.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
         attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
         trust_remote_code: Run code that the backbone's folder carries.
     """
 
@@ -88,6 +90,7 @@ class TaskModule(LightningModule):
         active_vocabulary: bool = False,
         gradient_checkpointing: bool = False,
         attn_implementation: str = "auto",
+        torch_compile: CompileChoice = False,
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
@@ -106,6 +109,7 @@ class TaskModule(LightningModule):
         self.active_vocabulary = active_vocabulary
         self.gradient_checkpointing = gradient_checkpointing
         self.attn_implementation = attn_implementation
+        self.torch_compile: CompileChoice = torch_compile
         self.trust_remote_code = trust_remote_code
         self.languages: list[str] = []
         self.restore_from: str | None = None
@@ -113,12 +117,12 @@ class TaskModule(LightningModule):
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
         self._token_ids: Tensor | None = None
-        self._memory_limit = MemoryLimit()
+        self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
+        self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
         self._awaited: tuple[list[Batch], Tensor] | None = None
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
-        self._best_on_dev: dict[str, tuple[float, float, float]] = {}
-        self._validations = 0
+        self._record = DevelopmentRecord()
         self._loss_watch: LossWatch | None = None
 
     # What a task defines
@@ -239,10 +243,11 @@ class TaskModule(LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        """Refuse Lightning's own accumulation, and train with dropout even after an evaluation that failed.
+        """Compile the layers where that is wanted, and train with dropout even after an evaluation that failed.
 
         Raises:
-            InputError: If `accumulate_grad_batches` is set: the data module's micro-batches already are exact.
+            InputError: If `accumulate_grad_batches` is set: the data module's micro-batches already are exact; or
+                `torch_compile` is, and nothing can be compiled here.
         """
         self.network.train()
         if self.trainer.accumulate_grad_batches != 1:
@@ -250,6 +255,7 @@ class TaskModule(LightningModule):
                 f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; leave it at 1 and set the "
                 "data's global_batch_size and micro_batch_size, which accumulate exactly"
             )
+        compile_layers(self.network, self.torch_compile, self.trainer.strategy.root_device)
 
     def on_train_start(self) -> None:
         """Start the watch for losses that are not finite, and count the epochs of a continued run."""
@@ -272,17 +278,12 @@ class TaskModule(LightningModule):
         Raises:
             InputError: The batch cannot be split as its task or the memory needs it.
         """
-        while True:
-            parts = self._memory_limit.split(batch)
-            self._check_micro_batches(parts)
-            try:
-                return self._accumulate(parts)
-            except RuntimeError as error:
-                # Sharded processes must all run the same number of micro-batches.
-                if not is_out_of_memory(error) or isinstance(self.trainer.strategy, ModelParallelStrategy):
-                    raise
-            # Not in the except clause, where the error keeps the failed step's tensors.
-            self._memory_limit.shrink(parts, self.trainer.global_step)
+        return self._memory_limit.attempt(batch, self._accumulate, self.trainer.global_step, self._may_retry)
+
+    @property
+    def _may_retry(self) -> bool:
+        """Sharded processes must all run the same number of micro-batches."""
+        return not isinstance(self.trainer.strategy, ModelParallelStrategy)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Back-propagate; on one device, take the step again where the last micro-batch's does not fit.
@@ -308,6 +309,7 @@ class TaskModule(LightningModule):
         self.trainer.strategy.backward(again, None)
 
     def _accumulate(self, batch: list[Batch]) -> Tensor:
+        self._check_micro_batches(batch)
         self._awaited = None
         # Here and not in Lightning's closure, which clears gradients between this method and the last backward pass.
         for optimizer in self.trainer.optimizers:
@@ -389,15 +391,29 @@ class TaskModule(LightningModule):
         Returns:
             A message with what to try; None where the run learnt something or those data were not validated.
         """
-        trained = getattr(getattr(self._trainer, "datamodule", None), "train_languages", None) or self._best_on_dev
-        best = {language: self._best_on_dev[language] for language in trained if language in self._best_on_dev}
-        return collapse_message(best, self._validations)
+        return self._record.verdict(getattr(getattr(self._trainer, "datamodule", None), "train_languages", None))
 
     # Evaluation
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep one batch's predictions for the end of the evaluation."""
-        self._rows.append(self.predict_rows(batch))
+        """Keep one batch's predictions for the end of the evaluation.
+
+        A device that runs out of memory takes the batch again in parts.
+
+        Args:
+            batch: The batch.
+            batch_idx: Its number.
+            dataloader_idx: The language's number.
+
+        Raises:
+            InputError: A single example does not fit.
+        """
+        self._rows += self._eval_limit.attempt(
+            [batch],
+            lambda parts: [self.predict_rows(part) for part in parts],
+            self.trainer.global_step,
+            self._may_retry,
+        )
 
     test_step = validation_step
 
@@ -415,15 +431,10 @@ class TaskModule(LightningModule):
     on_predict_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
-        """Score the development data and remember each language's best."""
+        """Score the development data, and remember what was reached."""
         self._finish("validate")
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
-            self._validations += 1
-            for language, result in self.results.items():
-                if language != "mean":
-                    correct = result["accuracy"] * result["examples"]
-                    best = max(correct, self._best_on_dev.get(language, (0.0,))[0])
-                    self._best_on_dev[language] = (best, result["examples"], result["chance"])
+            self._record.note(self.results)
 
     def on_test_epoch_end(self) -> None:
         """Score the test data."""
@@ -455,8 +466,7 @@ class TaskModule(LightningModule):
         """Keep with the weights what builds their network again, so that loading needs no backbone."""
         checkpoint[networks.CONFIG_KEY] = networks.config_to_json(self.network.config)
         checkpoint["task"] = type(self).__name__
-        checkpoint["best_on_dev"] = {language: list(best) for language, best in self._best_on_dev.items()}
-        checkpoint["validations"] = self._validations
+        checkpoint.update(self._record.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint is of this task.
@@ -468,8 +478,7 @@ class TaskModule(LightningModule):
         if task != type(self).__name__:
             raise InputError(f"the checkpoint is of the task {task}, this run of {type(self).__name__}")
         self._random_parameters = []
-        self._best_on_dev = {key: tuple(best) for key, best in checkpoint.get("best_on_dev", {}).items()}
-        self._validations = checkpoint.get("validations", 0)
+        self._record.load_state_dict(checkpoint)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

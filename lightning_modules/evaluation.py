@@ -1,6 +1,6 @@
 """What happens to scores after an evaluation: means over languages, completeness, and the verdict on a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -87,6 +87,59 @@ def expected_examples(trainer: Trainer, stage: Stage) -> dict[str, int]:
         for language, dataset in zip(languages, datasets, strict=True)
         if hasattr(dataset, "__len__")
     }
+
+
+class DevelopmentRecord:
+    """What a training reached on its development data so far, for the verdict at its end.
+
+    Attributes:
+        best: Language to its highest number of right answers, the number of examples and the most frequent label's
+            share.
+        validations: How often each language was validated.
+    """
+
+    def __init__(self) -> None:
+        self.best: dict[str, tuple[float, float, float]] = {}
+        self.validations = 0
+
+    def note(self, results: Results) -> None:
+        """Take in one validation.
+
+        Args:
+            results: Language to its scores, and their mean.
+        """
+        self.validations += 1
+        for language, result in results.items():
+            if language != "mean":
+                correct = result["accuracy"] * result["examples"]
+                best = max(correct, self.best.get(language, (0.0,))[0])
+                self.best[language] = (best, result["examples"], result["chance"])
+
+    def verdict(self, trained: Iterable[str] | None) -> str | None:
+        """Say whether the run stayed at chance.
+
+        Args:
+            trained: The languages of the training data; None for all.
+
+        Returns:
+            A message with what to try; None where the run learnt something or those languages were not validated.
+        """
+        best = {language: self.best[language] for language in trained or self.best if language in self.best}
+        return collapse_message(best, self.validations)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        best = {language: list(values) for language, values in self.best.items()}
+        return {"best_on_dev": best, "validations": self.validations}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            state: What `state_dict` returned, among other things; nothing of it in checkpoints of other programs.
+        """
+        self.best = {language: tuple(values) for language, values in state.get("best_on_dev", {}).items()}
+        self.validations = state.get("validations", 0)
 
 
 def collapse_message(best: Mapping[str, tuple[float, float, float]], validations: int) -> str | None:

@@ -16,6 +16,7 @@ from ernie_m.errors import InputError
 
 from . import networks, scores
 from .base import Batch, TaskModule
+from .compilation import CompileChoice
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
 from .optimization import FAMILIES, DecayVariant, Schedule
 
@@ -63,6 +64,7 @@ class SentenceRetrieval(TaskModule):
             but not the result.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
         attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
         trust_remote_code: Run code that the backbone's folder carries.
     """
 
@@ -88,6 +90,7 @@ class SentenceRetrieval(TaskModule):
         active_vocabulary: bool = False,
         gradient_checkpointing: bool = False,
         attn_implementation: str = "auto",
+        torch_compile: CompileChoice = False,
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__(
@@ -105,6 +108,7 @@ class SentenceRetrieval(TaskModule):
             active_vocabulary=active_vocabulary,
             gradient_checkpointing=gradient_checkpointing,
             attn_implementation=attn_implementation,
+            torch_compile=torch_compile,
             trust_remote_code=trust_remote_code,
         )
         if temperature <= 0:

@@ -13,6 +13,7 @@ from ernie_m.errors import InputError
 
 from . import networks, scores
 from .base import Batch, TaskModule
+from .compilation import CompileChoice
 from .optimization import DecayVariant, Schedule
 
 
@@ -47,6 +48,7 @@ class SequenceClassification(TaskModule):
             but not the result.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
         attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
         trust_remote_code: Run code that the backbone's folder carries.
     """
 
@@ -68,6 +70,7 @@ class SequenceClassification(TaskModule):
         active_vocabulary: bool = False,
         gradient_checkpointing: bool = False,
         attn_implementation: str = "auto",
+        torch_compile: CompileChoice = False,
         trust_remote_code: bool = False,
     ) -> None:
         super().__init__(
@@ -85,6 +88,7 @@ class SequenceClassification(TaskModule):
             active_vocabulary=active_vocabulary,
             gradient_checkpointing=gradient_checkpointing,
             attn_implementation=attn_implementation,
+            torch_compile=torch_compile,
             trust_remote_code=trust_remote_code,
         )
         self.label_names = list(label_names or [])
@@ -171,7 +175,9 @@ class SequenceClassification(TaskModule):
             self._language_ids = self._language_ids.to(batch["language"].device)
             inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
         logits: Tensor = self.network(**inputs).logits.float()
-        return logits if self._columns == sorted(self._columns) else logits[:, self._columns]
+        if self._columns == sorted(self._columns):
+            return logits
+        return torch.stack([logits[:, column] for column in self._columns], dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy of the global batch. ()."""

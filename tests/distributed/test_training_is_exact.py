@@ -124,6 +124,14 @@ def test_gradient_checkpointing_changes_nothing(
     assert_trained_alike(worker, found[0], tmp_path, "classification")
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_compiled_layers_change_nothing(strategy: str, launch: Launch, worker: ModuleType, tmp_path: Path) -> None:
+    arguments = {"torch_compile": True}
+    found = launch(2, task="classification", strategy=strategy, micro_batches=2, arguments=arguments)
+    assert_trained_alike(worker, found[0], tmp_path, "classification")
+    assert all(rank["graphs"] > 1 for rank in found)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 3])
 def test_active_vocabulary_changes_nothing(
     micro_batches: int, launch: Launch, worker: ModuleType, tmp_path: Path

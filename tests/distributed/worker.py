@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
-from lightning_modules import SentenceRetrieval, SequenceClassification
+from lightning_modules import SentenceRetrieval, SequenceClassification, compilation
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SETTINGS: dict[str, Any] = {
@@ -188,12 +188,22 @@ class Data(LightningDataModule):
         return np.array([1, *range(4, 50)])
 
 
+def count_graphs() -> Any:
+    """Let layers be traced as for the real compiler, which would take longer than the test to generate code."""
+    # An import of seconds, for the one test that needs it.
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    compilation.BACKEND = CompileCounterWithBackend("eager")
+    return compilation.BACKEND
+
+
 def main(spec: dict[str, Any]) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     task = spec["task"]
     # Different on purpose: what must agree over processes may not hang on the caller's seed.
     torch.manual_seed(100 + rank)
     module, trainer = build(spec)
+    traced = count_graphs() if module.torch_compile else None
     evaluation = DataLoader(evaluation_batches(task, rank, world), batch_size=None)
     if spec.get("ckpt_path"):
         trainer.test(module, evaluation, ckpt_path=spec["ckpt_path"], verbose=False)
@@ -208,7 +218,13 @@ def main(spec: dict[str, Any]) -> None:
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     tables = {language: table.to_pydict() for language, table in module.tables.items()}
     torch.save(
-        {"state": state, "logged": logged, "results": module.results, "tables": tables},
+        {
+            "state": state,
+            "logged": logged,
+            "results": module.results,
+            "tables": tables,
+            "graphs": traced.frame_count if traced else 0,
+        },
         f"{spec['folder']}/rank{rank}.pt",
     )
 

@@ -182,6 +182,32 @@ def test_export_writes_the_checkpoint_that_counts_and_never_over_something(run: 
     assert "exists" in err
 
 
+def test_a_run_is_trimmed_to_languages_of_its_data(run: Path, tiny_xnli: Path, tmp_path: Path, ernie_m) -> None:
+    small = tmp_path / "small"
+    code, out, err = ernie_m("trim", run, small, "--languages", "de", "zh")
+    assert code == 0, err
+    # Validation and test pairs of German, test pairs of Chinese.
+    assert "by 72 texts (0 tokens unknown)" in out
+    texts = parquet.read_table(tiny_xnli / "zh" / "test-00000-of-00001.parquet").column("premise").to_pylist()
+    logits = []
+    for folder in (run / "export", small):
+        network, tokenizer = (
+            AutoModelForSequenceClassification.from_pretrained(folder),
+            AutoTokenizer.from_pretrained(folder),
+        )
+        with torch.no_grad():
+            logits.append(network(**tokenizer(texts, padding=True, return_tensors="pt")).logits)
+    assert len(tokenizer) < 500
+    torch.testing.assert_close(logits[1], logits[0], rtol=0, atol=1e-6)
+    code, _, err = ernie_m("trim", run, tmp_path / "other", "--languages", "fr")
+    assert code == 2
+    assert "no data in 'fr'" in err
+    assert not (tmp_path / "other").exists()
+    code, _, err = ernie_m("trim", run, tmp_path / "other")
+    assert code == 2
+    assert "--text" in err
+
+
 def test_export_takes_a_checkpoint_by_a_relative_path(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
 ) -> None:

@@ -108,6 +108,17 @@ def test_like_lengths_meet_and_lengths_do_not_tell_the_place_in_the_epoch():
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.15
 
 
+def test_the_longest_batch_comes_first_where_that_is_asked_for():
+    lengths = np.random.default_rng(0).integers(1, 300, 500)
+    sampler = TrainBatchSampler(lengths, 8, pool_batches=10)
+    shuffled = [sorted(batch) for batch in sampler.global_batches(0)]
+    sampler.longest_first = True
+    first, *rest = (sorted(batch) for batch in sampler.global_batches(0))
+    assert lengths[first].max() == max(lengths[batch].max() for batch in shuffled if len(batch) == 8)
+    shuffled.remove(first)
+    assert rest == shuffled
+
+
 def test_what_remains_comes_last_and_changes():
     lengths = np.arange(1, 104)
     sampler = TrainBatchSampler(lengths, 10)

@@ -47,6 +47,17 @@ class Small(SequenceClassification):
         return loss
 
 
+class SmallEvaluation(SequenceClassification):
+    """The same for predictions."""
+
+    room = 10_000
+
+    def predict_rows(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if batch["input_ids"].numel() > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().predict_rows(batch)
+
+
 def fail(_: torch.Tensor) -> None:
     raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
@@ -87,7 +98,7 @@ def test_smaller_micro_batches_train_alike(
         torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6)
     said = [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
     assert "out of memory at step 0 with 8 examples of 5 tokens at once" in said[0]
-    assert "the global batch stays. To start so: --data.micro_batch_tokens 20" in said[0]
+    assert "the global batch and the scores stay. To start so: --data.micro_batch_tokens 20" in said[0]
     # It is learnt once and not at every step.
     assert len(said) == (1 if room == 25 else 3)
 
@@ -102,7 +113,7 @@ def test_the_only_micro_batch_of_a_step_is_split_too(where: str, backbone: Path)
 
 
 def test_a_batch_whose_tensors_are_no_rows_is_not_split_wrongly() -> None:
-    limit = MemoryLimit()
+    limit = MemoryLimit("data.micro_batch_tokens")
     odd = batch_of(0) | {"predicted_positions": torch.arange(3)}
     limit.shrink([odd], 0)
     with pytest.raises(InputError, match="predicted_positions"):
@@ -116,14 +127,42 @@ def test_one_example_that_does_not_fit_is_named(backbone: Path) -> None:
 
 def test_a_batch_that_must_stay_whole_is_not_split() -> None:
     pairs = {"source_input_ids": torch.ones(4, 3), "target_input_ids": torch.ones(4, 3)}
-    with pytest.raises(InputError, match="global_batch_size"):
-        MemoryLimit().shrink([pairs], 7)
-    assert SentenceRetrieval.max_micro_batches == 1
+    module = SentenceRetrieval("none")
+    with pytest.raises(InputError, match=r"4 examples of 6 tokens that cannot be split.*global_batch_size"):
+        module._memory_limit.shrink([pairs], 7)
+    # Vectors of sentences are made row by row.
+    module._eval_limit.shrink([pairs], 7)
+    assert [len(part["source_input_ids"]) for part in module._eval_limit.split([pairs])] == [2, 2]
+
+
+def test_an_evaluation_goes_on_in_parts(backbone: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batches = [batch_of(i) | {"example_ids": torch.arange(8 * i, 8 * i + 8)} for i in range(3)]
+    tables = []
+    for room in (10_000, 12):
+        module = SmallEvaluation(str(backbone))
+        module.languages, module.room = ["en"], room
+        trainer = Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=backbone.parent,
+        )  # fmt: skip
+        with caplog.at_level(logging.WARNING, "lightning.pytorch"):
+            trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)
+        tables.append(module.tables["en"].to_pydict())
+    assert tables[0]["example_id"] == tables[1]["example_id"] == list(range(24))
+    assert tables[0]["prediction"] == tables[1]["prediction"]
+    assert tables[0]["probability_a"] == pytest.approx(tables[1]["probability_a"], abs=1e-6)
+    said = [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
+    assert len(said) == 2
+    assert "--data.eval_tokens_per_batch 10" in said[1]
+    module.room = 4
+    with pytest.raises(InputError, match="one example of 5 tokens"):
+        trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)
 
 
 def test_other_errors_pass(backbone: Path) -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     broken = batch_of(0)
     del broken["labels"]
     with pytest.raises(KeyError, match="labels"):

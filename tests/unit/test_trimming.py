@@ -146,6 +146,8 @@ def test_bad_input_is_named(tiny_checkpoint: Path, tmp_path: Path, capsys: pytes
         assert main(["trim", str(tiny_checkpoint), str(tmp_path / "out"), "--text", str(text)]) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    assert main(["trim", str(tiny_checkpoint), str(tmp_path / "out"), "--languages", "de"]) == 2
+    assert "has no recipe.yaml" in capsys.readouterr().err
 
 
 def test_an_encoder_is_trimmed_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
