@@ -2,10 +2,11 @@
 
     python benchmarks/speed.py --peer-python PEER/bin/python --shared ../shared
 
-PEER is an environment with transformers 4.57, accelerate, torch, sentencepiece and pyarrow. In every round the peer's
-own script, our side (`our_side.py`) and the machine's matrix product are measured one after the other, on the same
-pairs; what counts is the median over the rounds. Padding counts neither as tokens nor as operations. With --ablation
-every switch of ours is turned off alone, each time right after a run with all of them on.
+PEER is an environment with transformers 4.57, accelerate, torch, sentencepiece and pyarrow. In every round our side
+(`our_side.py`), the peer's own script, and our side again are measured one after the other, on the same pairs, the
+machine's matrix product between our steps; what counts is the median over the rounds. Padding counts neither as tokens
+nor as operations. With --ablation every switch of ours is turned off alone: a process with all of them on and one
+without it take their steps in turns.
 """
 
 import argparse
@@ -15,7 +16,10 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,12 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).resolve().parent
-PEER, PEER_DEFAULT, OURS, LIMIT = "peer", "peer in float32", "ours", "limit"
+PEER, PEER_DEFAULT, OURS, OURS_AGAIN = "peer", "peer in float32", "ours", "ours again"
+TURN = "turn"
 ON, OFF = "on", "off"
 
 
-def matrix_product_limit(precision: str, seconds: float = 4.0) -> float:
+def matrix_product_limit(precision: str, seconds: float = 0.5) -> float:
     """Operations per second, in 10^9, of the largest product of a layer for a batch of XNLI's mean length."""
     dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
     left, right = torch.randn(1472, 768, dtype=dtype), torch.randn(768, 3072, dtype=dtype)
@@ -39,12 +44,51 @@ def matrix_product_limit(precision: str, seconds: float = 4.0) -> float:
     return 2 * 1472 * 768 * 3072 * count / (time.perf_counter() - started) / 1e9
 
 
+def note_limit(limits: list[float], precision: str) -> None:
+    limits.append(matrix_product_limit(precision))
+
+
 def last_line(command: list[Any]) -> dict[str, Any]:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=HERE)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def in_turns(commands: list[list[Any]], between: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    """Run processes of `our_side.py` step by step, one step of each after the other, and return their results.
+
+    A machine whose speed changes from one second to the next changes it for all of them alike.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        processes = [
+            subprocess.Popen(
+                [*map(str, command), "--in-turns"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=HERE,
+            )
+            for command in commands
+        ]
+        said = [line_of(process, errors) for process in processes]
+        while TURN in said:
+            for number, process in enumerate(processes):
+                if said[number] == TURN:
+                    between()
+                    print("go", file=process.stdin, flush=True)
+                    said[number] = line_of(process, errors)
+        return [json.loads(line) for line in said]
+
+
+def line_of(process: Any, errors: Any) -> str:
+    for line in process.stdout:
+        if line.startswith((TURN, "{")):
+            return str(line.strip())
+    errors.seek(0)
+    sys.exit(errors.read()[-3000:])
 
 
 def median(rounds: list[dict[str, Any]], name: str, value: str) -> float:
@@ -55,21 +99,27 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     ours = [sys.executable, HERE / "our_side.py"]
     is_half = args.precision.startswith("bf16")
     peer_options = ["--cpu", "--bf16"] if is_half else ["--cpu"]
-    our_options = ["--accelerator", "cpu", "--precision", args.precision]
+    our_options = ["--precision", args.precision]
     our_options += ["--xnli", args.shared / "data/hub/facebook/xnli", "--tokenizer", args.shared / "tokenizer"]
     peer = [args.peer_python, args.shared / "peers" / "hf_trainer.py"]
     found: dict[str, Any] = {}
     for mode, batches in (("train", args.train_batches), ("evaluate", args.evaluate_batches)):
         found[mode] = []
         for number in range(args.rounds):
-            one: dict[str, Any] = {PEER: last_line([*peer, mode, "--batches", batches, *peer_options])}
-            one[LIMIT] = {"before": matrix_product_limit(args.precision)}
-            one[OURS] = last_line([*ours, mode, "--batches", batches, *our_options])
-            one[LIMIT]["after"] = matrix_product_limit(args.precision)
-            one[LIMIT]["gflops"] = (one[LIMIT]["before"] + one[LIMIT]["after"]) / 2
+            limits: list[float] = []
+            command = [*ours, mode, "--batches", batches, *our_options]
+            one: dict[str, Any] = {}
+            for side in (OURS, PEER, OURS_AGAIN):
+                if side == PEER:
+                    one[side] = last_line([*peer, mode, "--batches", batches, *peer_options])
+                else:
+                    (one[side],) = in_turns([command], partial(note_limit, limits, args.precision))
             if is_half:
                 one[PEER_DEFAULT] = last_line([*peer, mode, "--batches", batches, "--cpu"])
-            one["share"] = {"of_limit": one[OURS]["gflops"] / one[LIMIT]["gflops"]}
+            for value in ("examples_per_second", "tokens_per_second", "gflops"):
+                one[OURS][value] = statistics.harmonic_mean([one[side][value] for side in (OURS, OURS_AGAIN)])
+            one["limit"] = {"gflops": statistics.mean(limits), "each": [round(limit, 1) for limit in limits]}
+            one["share"] = {"of_limit": one[OURS]["gflops"] / one["limit"]["gflops"]}
             found[mode].append(one)
             print(mode, "round", number + 1, one, flush=True)
     found["ablation"] = []
@@ -77,7 +127,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         one = {}
         for switch in SWITCHES:
             command = [*ours, "train", "--batches", args.train_batches, *our_options]
-            one[switch] = {ON: last_line(command), OFF: last_line([*command, "--without", switch])}
+            one[switch] = dict(zip((ON, OFF), in_turns([command, [*command, "--without", switch]]), strict=True))
         found["ablation"].append(one)
         print("ablation round", number + 1, one, flush=True)
     return found
@@ -118,7 +168,7 @@ def report(found: dict[str, Any], precision: str, machine: str) -> str:
     if found["ablation"]:
         lines += [
             "",
-            "Training with each switch off alone, every time right after a run with all of them on (medians):",
+            "Training with each switch off alone, step by step in turns with a run with all of them on (medians):",
             "",
             "| switch | examples/s on | off | times faster | peak memory on, MiB | off | padding on | off |",
         ]
