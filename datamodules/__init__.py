@@ -5,9 +5,11 @@ from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .pair_classification import PairClassification
 from .parallel_text import ParallelText
+from .paws_x import PAWSX
 from .xnli import XNLI
 
 __all__ = [
+    "PAWSX",
     "XNLI",
     "EvalBatchSampler",
     "MicroBatch",

@@ -1,6 +1,7 @@
 """Finds a data set's files in a folder or on the Hub."""
 
 import re
+from collections.abc import Sequence
 from glob import escape, glob
 from pathlib import Path
 
@@ -88,3 +89,23 @@ def _matching(folder: Path, pattern: str, source: str) -> list[Path]:
         siblings = sorted({path.relative_to(folder).parts[0] for path in folder.glob(f"*/{rest}")})
         message += f"; such a file is there for {', '.join(siblings) or 'no language'}, not for {first}"
     raise InputError(f"{message}.")
+
+
+def files_by_language(data_set: str, known: Sequence[str], split: str, languages: Sequence[str]) -> dict[str, str]:
+    """The pattern of each language's files in the Hub's layout, `<language>/<split>-*.parquet`.
+
+    Args:
+        data_set: What to call the data set.
+        known: The languages that it has.
+        split: "train", "validation" or "test".
+        languages: The languages that are wanted.
+
+    Raises:
+        InputError: A language is unknown or named twice.
+    """
+    unknown = [language for language in languages if language not in known]
+    if unknown:
+        raise InputError(f"{split}_languages names '{unknown[0]}'; {data_set} has {', '.join(known)}.")
+    if len(set(languages)) != len(languages):
+        raise InputError(f"{split}_languages names a language twice: {', '.join(languages)}.")
+    return {language: f"{language}/{split}-*.parquet" for language in languages}

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from ernie_m.errors import InputError
-
 from .pair_classification import PairClassification
+from .sources import files_by_language
 
 LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 LABELS = ("entailment", "neutral", "contradiction")
@@ -59,9 +58,9 @@ class XNLI(PairClassification):
     ) -> None:
         super().__init__(
             tokenizer,
-            train_files=_files("train", train_languages),
-            validation_files=_files("validation", validation_languages),
-            test_files=_files("test", test_languages),
+            train_files=files_by_language("XNLI", LANGUAGES, "train", train_languages),
+            validation_files=files_by_language("XNLI", LANGUAGES, "validation", validation_languages),
+            test_files=files_by_language("XNLI", LANGUAGES, "test", test_languages),
             path=path,
             revision=revision,
             label_names=list(LABELS),
@@ -78,12 +77,3 @@ class XNLI(PairClassification):
         self.languages = list(LANGUAGES)
         if predict_path is not None:
             self.add_predict(predict_path, predict_language)
-
-
-def _files(split: str, languages: Sequence[str]) -> dict[str, str]:
-    unknown = [language for language in languages if language not in LANGUAGES]
-    if unknown:
-        raise InputError(f"{split}_languages names '{unknown[0]}'; XNLI has {', '.join(LANGUAGES)}.")
-    if len(set(languages)) != len(languages):
-        raise InputError(f"{split}_languages names a language twice: {', '.join(languages)}.")
-    return {language: f"{language}/{split}-*.parquet" for language in languages}

@@ -17,7 +17,7 @@ USAGE = """\
 usage: ernie-m COMMAND ...
 
 Recipes
-  ls [PATTERN]                list recipes and fragments
+  ls [PATTERN]                list recipes and fragments; --markdown: all recipes with their published figures
   cat NAME                    print one
   cp NAME [TARGET]            copy one, to edit it
   estimate NAME ...           say what memory and time one needs here, from a few measured steps
@@ -28,10 +28,11 @@ Runs
   validate | test TARGET      score a run folder, a checkpoint or an exported folder
   predict TARGET --input FILE --output FILE
                               label a JSONL, CSV or Parquet file
+  report RUN ...              show runs beside the model card's figures, seeds of one experiment together
 
 Checkpoints
   export TARGET FOLDER        write a run's or checkpoint's network as a folder for transformers
-  trim TARGET FOLDER --text FILE ...
+  trim TARGET FOLDER --languages LANGUAGE ... | --text FILE ...
                               keep the vocabulary of some languages alone: a smaller folder, same outputs
   convert SOURCE FOLDER       turn PaddleNLP's or XLM-R's weights into a folder for transformers
 
@@ -43,6 +44,11 @@ A recipe's values are overridden by a second --config (a fragment or a file) and
 
 def list_entries(arguments: Sequence[str]) -> int:
     """Print the names and descriptions of recipes and fragments (`ernie-m ls`)."""
+    if list(arguments) == ["--markdown"]:
+        from .overview import markdown
+
+        print(markdown(), end="")
+        return 0
     pattern = arguments[0] if arguments else ""
     found = [entry for entry in entries() if pattern in entry.name]
     if not found:
@@ -122,6 +128,13 @@ def trim(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
+def report(arguments: Sequence[str]) -> int:
+    """Show runs beside the model card's figures (`ernie-m report`)."""
+    from .report import main as run
+
+    return run(arguments)
+
+
 def run_stage(stage: str) -> Callable[[Sequence[str]], int]:
     """Return the command that fits, validates, tests or predicts."""
 
@@ -143,6 +156,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "validate": run_stage("validate"),
     "test": run_stage("test"),
     "predict": run_stage("predict"),
+    "report": report,
     "export": export,
     "trim": trim,
     "convert": convert,

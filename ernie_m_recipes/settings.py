@@ -3,6 +3,21 @@
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True)
+class CardRow:
+    """A row of the tables in ERNIE-M's model card; none where a part is missing.
+
+    Args:
+        task: "xnli", "paws-x", "conll", "mlqa" or "tatoeba".
+        setting: "Cross-lingual Transfer", "Translate-Train-All", ...
+        model: "ERNIE-M", "ERNIE-M Large", "XLM-R", ...
+    """
+
+    task: str | None = None
+    setting: str | None = None
+    model: str | None = None
+
+
 @dataclass
 class RunSettings:
     """What happens around the training, and where it is kept.
@@ -13,6 +28,7 @@ class RunSettings:
         evaluate_before_fit: Evaluate the network before it is trained, so that the table shows both.
         test_after_fit: Test the checkpoint that counts after the training.
         export: Write the checkpoint that counts as a folder for transformers after the training.
+        card: The row of the model card that `ernie-m report` sets beside the run.
     """
 
     directory: str = "runs"
@@ -20,6 +36,7 @@ class RunSettings:
     evaluate_before_fit: bool = False
     test_after_fit: bool = True
     export: bool = True
+    card: CardRow | None = None
 
 
 @dataclass

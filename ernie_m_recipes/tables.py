@@ -1,7 +1,7 @@
 """Score tables for the terminal: rich where there is one, plain where the output goes elsewhere."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +52,17 @@ def print_scores(title: str, columns: Mapping[str, Results]) -> None:
         title: The line above it.
         columns: As in `rows_of`.
     """
-    titles, rows = rows_of(columns)
+    print_table(title, *rows_of(columns))
+
+
+def print_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column names the row.
+
+    Args:
+        title: The line above it.
+        titles: Names of the columns.
+        rows: The cells.
+    """
     if not sys.stdout.isatty():
         widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
         print(title)

@@ -16,29 +16,40 @@ LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "
 WORDS = ("house", "water", "peace", "right", "freedom", "law", "people", "work", "school", "family")
 
 
-def pairs(count: int, seed: int) -> pyarrow.Table:
-    """Pairs whose label follows from whether the second text repeats, denies or replaces the first."""
+def pairs(count: int, seed: int, labels: int, columns: tuple[str, str]) -> pyarrow.Table:
+    """Pairs whose label follows from whether the second text repeats, replaces or denies the first."""
     draw = random.Random(seed)
-    rows: dict[str, list[object]] = {"premise": [], "hypothesis": [], "label": []}
+    first, second = columns
+    rows: dict[str, list[object]] = {first: [], second: [], "label": []}
     for number in range(count):
-        label = number % 3
-        premise = " ".join(draw.choices(WORDS, k=draw.randint(2, 8)))
-        rows["premise"].append(premise)
-        rows["hypothesis"].append([premise, " ".join(draw.choices(WORDS, k=4)), f"no {premise}"][label])
+        label = number % labels
+        text = " ".join(draw.choices(WORDS, k=draw.randint(2, 8)))
+        rows[first].append(text)
+        rows[second].append([text, " ".join(draw.choices(WORDS, k=4)), f"no {text}"][label])
         rows["label"].append(label)
     return pyarrow.table(rows)
 
 
-@pytest.fixture(scope="session")
-def tiny_xnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in XNLI's layout: 48 training pairs in every language, 12 to validate and 12 to test."""
-    root = tmp_path_factory.mktemp("xnli")
+def make_folder(root: Path, labels: int, columns: tuple[str, str]) -> Path:
+    """Lay a data set of pairs out as the Hub does: 48 training pairs a language, 12 to validate and 12 to test."""
     for number, language in enumerate(LANGUAGES):
         (root / language).mkdir()
         for split, count in (("train", 48), ("validation", 12), ("test", 12)):
-            name = f"{split}-00000-of-00001.parquet"
-            parquet.write_table(pairs(count, 100 * number + count + len(split)), root / language / name)
+            table = pairs(count, 100 * number + count + len(split), labels, columns)
+            parquet.write_table(table, root / language / f"{split}-00000-of-00001.parquet")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_xnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in XNLI's layout."""
+    return make_folder(tmp_path_factory.mktemp("xnli"), 3, ("premise", "hypothesis"))
+
+
+@pytest.fixture(scope="session")
+def tiny_paws_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in PAWS-X's layout."""
+    return make_folder(tmp_path_factory.mktemp("paws_x"), 2, ("sentence1", "sentence2"))
 
 
 @pytest.fixture(scope="session")

@@ -80,3 +80,11 @@ def test_early_stopping_stops(quick: list[str], tmp_path: Path, ernie_m) -> None
     assert code == 0, err
     (results,) = tmp_path.rglob("results.json")
     assert [entry["step"] for entry in json.loads(results.read_text(encoding="utf-8"))["history"]] == [3, 6]
+
+
+def test_a_backbone_brings_its_row_of_the_card(ernie_m) -> None:
+    row = "task: {}\n    setting: {}\n    model: XLM-R Large"
+    for recipe, *named in (("xnli/transfer_base", "xnli", "Cross-lingual Transfer"), ("xnli/smoke", "null", "null")):
+        code, out, err = ernie_m("fit", "--config", recipe, "--config", "backbone/xlm_r_large", "--print_config")
+        assert code == 0, err
+        assert row.format(*named) in out

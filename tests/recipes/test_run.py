@@ -182,6 +182,15 @@ def test_export_writes_the_checkpoint_that_counts_and_never_over_something(run: 
     assert "exists" in err
 
 
+def test_a_run_is_reported_beside_the_card(run: Path, ernie_m) -> None:
+    code, out, err = ernie_m("report", run)
+    assert code == 0, err
+    accuracy = 100 * read(run / "results.json")["test"]["zh"]["accuracy"]
+    (line,) = (line for line in out.splitlines() if line.startswith("zh "))
+    assert line.split() == ["zh", f"{accuracy:.2f}", "77.4", f"{accuracy - 77.4:+.2f}"]
+    assert "its mean is over 15 languages, this one over 3" in out
+
+
 def test_a_run_is_trimmed_to_languages_of_its_data(run: Path, tiny_xnli: Path, tmp_path: Path, ernie_m) -> None:
     small = tmp_path / "small"
     code, out, err = ernie_m("trim", run, small, "--languages", "de", "zh")

@@ -1,0 +1,229 @@
+"""Runs read back from their folders, seeds of one experiment together, set beside the model card."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ernie_m.errors import InputError
+
+from .card import figures_of
+from .record import RESULTS, RUN_ALONE, read_json
+from .resume import MAY_DIFFER, MAY_MOVE, flatten, matches
+from .settings import CardRow
+from .tables import MEAN, NOT_SCORES, Results
+from .targets import CONFIG, RECORD
+
+SPLITS = {"test": "test", "validate": "validation"}
+SEEDS = ("seed_everything", "data.init_args.seed", "run.*", *RUN_ALONE)
+ELSEWHERE = tuple(pattern for pattern in MAY_DIFFER if "limit" not in pattern)
+"""What seeds of one experiment may differ in: the seed, and where they were computed."""
+
+SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: The folder.
+        recipe: The run's name.
+        stage: What it did: "fit", or "test" and the like for a checkpoint of another run.
+        seed: Its seed.
+        experiment: The settings and data that its scores depend on but for the seed, as text.
+        is_whole: Whether all examples were scored.
+        card: The row of the card that its recipe names.
+        results: Language to metric to share; `mean` is a language.
+    """
+
+    folder: Path
+    recipe: str
+    stage: str
+    seed: int
+    experiment: str
+    is_whole: bool
+    card: CardRow | None
+    results: Results
+
+
+@dataclass(frozen=True)
+class Score:
+    """One language's score, in percent.
+
+    Attributes:
+        mean: Over the seeds.
+        deviation: Standard deviation over the seeds, of the sample; None for one seed.
+        low: Lower end of the mean's 95 % bootstrap interval; None for one seed.
+        high: Its upper end.
+        published: The card's figure, None where there is none to compare with.
+        difference: `mean` minus `published`.
+    """
+
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+    published: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of one experiment beside the card.
+
+    Attributes:
+        recipe: The runs' name.
+        stage: "test" or "validate".
+        seeds: Their seeds.
+        folders: Their folders.
+        row: The row of the card that the recipe names.
+        card: What they are compared with, or why with nothing.
+        scores: Language to metric to score, the mean last.
+    """
+
+    recipe: str
+    stage: str
+    seeds: list[int]
+    folders: list[str]
+    row: CardRow | None
+    card: str
+    scores: dict[str, dict[str, Score]]
+
+
+def read_run(folder: Path, stage: str) -> Run | str:
+    """Read what a run left.
+
+    Args:
+        folder: A run folder.
+        stage: "test" or "validate".
+
+    Returns:
+        The run, or why it has no scores to show.
+
+    Raises:
+        InputError: It is no run folder, or its files are damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no run folder, it holds no {CONFIG}")
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        record, found = read_json(folder / RECORD), read_json(folder / RESULTS)
+        seed, trainer = int(config["seed_everything"]), config["trainer"]
+        card = CardRow(**((config.get("run") or {}).get("card") or {}))
+        data = {
+            name: text.split(", ")[:2]
+            for name, text in record.get("data", {}).items()
+            if name.startswith(f"{SPLITS[stage]}/")
+        }
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: {CONFIG}, {RECORD} or {RESULTS} was not written by `fit`: {error}") from error
+    if record.get("status") != "finished":
+        return f"its status is {record.get('status')!r}, not 'finished'"
+    results: Results | None = found.get(stage)
+    if not results:
+        others = [name for name in SPLITS if found.get(name)]
+        return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
+    settings = {
+        key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE, *MAY_MOVE))
+    }
+    limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
+    return Run(
+        folder,
+        found.get("recipe") or record.get("recipe") or folder.parent.name,
+        record.get("stage", "fit"),
+        seed,
+        json.dumps([settings, data], sort_keys=True, default=str),
+        limit in (None, 1.0) and not trainer.get("fast_dev_run") and not trainer.get("overfit_batches"),
+        None if None in (card.task, card.setting, card.model) else card,
+        results,
+    )
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the mean of some values, drawn again with replacement.
+
+    Args:
+        values: One per seed, two or more.
+    """
+    drawn = np.random.default_rng(0).choice(np.asarray(values), size=(SAMPLES, len(values)))
+    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def compare(runs: Sequence[Run], stage: str) -> Comparison:
+    """Set runs that differ in nothing but the seed beside the card.
+
+    Args:
+        runs: One or more.
+        stage: "test" or "validate".
+    """
+    row = runs[0].card
+    tested = [language for language in runs[0].results if language != MEAN]
+    published = figures_of(row) if row is not None else None
+    if row is None:
+        card = "the recipe names no row of the card"
+    elif published is None:
+        card = f"the card has no row {row.model}, {row.setting}, for {row.task}"
+    elif stage != "test":
+        card, published = "the card has no scores of development data: not compared", None
+    elif not all(run.is_whole for run in runs):
+        card, published = "only a part of the test data was scored: not compared", None
+    else:
+        card = f"the card's row {row.model}, {row.setting}, for {row.task}"
+        own = [language for language in published if language != MEAN]
+        if own and set(own) != set(tested):
+            card += f"; its mean is over {len(own)} languages, this one over {len(tested)}: not compared"
+            published = {language: figures for language, figures in published.items() if language != MEAN}
+    order = [language for language in published or {} if language in tested]
+    order += [language for language in tested if language not in order]
+    scores: dict[str, dict[str, Score]] = {}
+    for language in [*order, MEAN]:
+        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if m not in NOT_SCORES)
+        for metric in metrics:
+            values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
+            scores.setdefault(language, {})[metric] = score(values, (published or {}).get(language, {}).get(metric))
+    return Comparison(
+        runs[0].recipe, stage, [run.seed for run in runs], [str(run.folder) for run in runs], row, card, scores
+    )
+
+
+def score(values: Sequence[float], published: float | None) -> Score:
+    """Return what several seeds say together.
+
+    Args:
+        values: One per seed, in percent.
+        published: The card's figure.
+    """
+    mean = float(np.mean(values))
+    low, high = bootstrap_interval(values) if len(values) > 1 else (None, None)
+    return Score(
+        mean,
+        float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        low,
+        high,
+        published,
+        None if published is None else mean - published,
+    )
+
+
+def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs together that differ in nothing but the seed, in the order of their first.
+
+    A checkpoint that was scored again is left out where the run that trained is there.
+
+    Raises:
+        InputError: Two trainings have the same seed too.
+    """
+    groups: dict[tuple[str, str], dict[int, Run]] = {}
+    for run in sorted(runs, key=lambda run: run.stage != "fit"):
+        group = groups.setdefault((run.recipe, run.experiment), {})
+        twin = group.setdefault(run.seed, run)
+        if twin is not run and run.stage == "fit":
+            raise InputError(
+                f"{twin.folder} and {run.folder} have the same settings and the same seed; name one of them"
+            )
+    return [list(group.values()) for group in groups.values()]

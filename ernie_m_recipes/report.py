@@ -1,0 +1,143 @@
+"""`ernie-m report`: tables of runs beside the figures of the model card."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ernie_m.errors import InputError
+
+from .comparison import Comparison, Run, Score, compare, groups_of, read_run
+from .record import write_text
+from .report_page import as_html
+from .tables import print_table
+
+
+def table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the titles and rows of a table, in percent.
+
+    Args:
+        comparison: What to show.
+    """
+    metrics = list(dict.fromkeys(metric for by_metric in comparison.scores.values() for metric in by_metric))
+    several = len(comparison.seeds) > 1
+    has_card = any(one.published is not None for by_metric in comparison.scores.values() for one in by_metric.values())
+    titles = ["language"]
+    for metric in metrics:
+        titles += [metric, *(["deviation", "95 %"] if several else []), *(["card", "difference"] if has_card else [])]
+    rows = []
+    for language, by_metric in comparison.scores.items():
+        row = [language]
+        for metric in metrics:
+            row += cells(by_metric.get(metric), several, has_card)
+        rows.append(row)
+    return titles, rows
+
+
+def cells(one: Score | None, several: bool, has_card: bool) -> list[str]:
+    """Return the cells of one score, empty where it has no value."""
+    if one is None:
+        return [""] * (1 + 2 * several + 2 * has_card)
+    row = [f"{one.mean:.2f}"]
+    if several:
+        is_interval = one.low is not None and one.high is not None
+        row += [number(one.deviation, ".2f"), f"{one.low:.2f} to {one.high:.2f}" if is_interval else ""]
+    if has_card:
+        row += [number(one.published, ".1f"), number(one.difference, "+.2f")]
+    return row
+
+
+def number(value: float | None, pattern: str) -> str:
+    """Return a number as text, nothing where there is none."""
+    return "" if value is None else format(value, pattern)
+
+
+def title_of(comparison: Comparison) -> str:
+    """Return the line above a table."""
+    seeds = ", ".join(map(str, comparison.seeds))
+    return f"{comparison.recipe}, {comparison.stage}, seed{'s' * (len(comparison.seeds) > 1)} {seeds}, in percent"
+
+
+def as_markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return tables in Markdown."""
+    parts = ["# Runs beside the model card"]
+    for comparison in comparisons:
+        titles, rows = table_of(comparison)
+        lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        folders = [f"- `{folder}`" for folder in comparison.folders]
+        parts += [f"## {title_of(comparison)}", f"Card: {comparison.card}.", "\n".join(lines), "\n".join(folders)]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return one line per language and metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = list(Score.__dataclass_fields__)
+    writer.writerow(["recipe", "stage", "seeds", "language", "metric", *names])
+    for comparison in comparisons:
+        start = [comparison.recipe, comparison.stage, " ".join(map(str, comparison.seeds))]
+        for language, by_metric in comparison.scores.items():
+            for metric, one in by_metric.items():
+                writer.writerow([*start, language, metric, *asdict(one).values()])
+    return text.getvalue()
+
+
+def as_json(comparisons: Sequence[Comparison]) -> str:
+    """Return everything that a comparison holds."""
+    return json.dumps([asdict(comparison) for comparison in comparisons], indent=2, ensure_ascii=False) + "\n"
+
+
+WRITERS: dict[str, Callable[[Sequence[Comparison]], str]] = {
+    ".md": as_markdown,
+    ".csv": as_csv,
+    ".json": as_json,
+    ".html": as_html,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table per experiment, and write files where they are asked for.
+
+    Args:
+        arguments: The words after `ernie-m report`.
+
+    Raises:
+        InputError: A folder is no run, or a file's suffix is unknown.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ernie-m report",
+        description="Show runs beside the model card's figures; seeds of one experiment together.",
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument("--stage", choices=["test", "validate"], default="test", help="which scores")
+    parser.add_argument(
+        "--output", type=Path, nargs="+", default=[], metavar="FILE", help=f"files to write: {', '.join(WRITERS)}"
+    )
+    options = parser.parse_args(arguments)
+    for path in options.output:
+        if path.suffix not in WRITERS:
+            raise InputError(f"--output {path}: the suffix says how to write; known are {', '.join(WRITERS)}")
+    runs: list[Run] = []
+    for folder in options.runs:
+        run = read_run(folder, options.stage)
+        if isinstance(run, Run):
+            runs.append(run)
+        else:
+            print(f"{folder}: left out, {run}", file=sys.stderr)
+    if not runs:
+        raise InputError(f"none of the folders has scores of {options.stage}")
+    comparisons = [compare(group, options.stage) for group in groups_of(runs)]
+    for comparison in comparisons:
+        print_table(title_of(comparison), *table_of(comparison))
+        print(f"card: {comparison.card}")
+        print("\n".join(f"run: {folder}" for folder in comparison.folders), end="\n\n")
+    for path in options.output:
+        write_text(path, WRITERS[path.suffix](comparisons))
+        print(f"written to {path}")
+    return 0

@@ -1,0 +1,275 @@
+"""`ernie-m report`: the card's figures beside runs, and several seeds as one experiment."""
+
+import csv
+import html
+import itertools
+import json
+import shutil
+import statistics
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from ernie_m_recipes.card import figures_of, rows_of_setting
+from ernie_m_recipes.comparison import bootstrap_interval
+from ernie_m_recipes.registry import entries
+from ernie_m_recipes.settings import CardRow
+
+BROWSERS = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+XNLI = ("en", "fr", "es", "de", "el", "bg", "ru", "tr", "ar", "vi", "th", "zh", "hi", "sw", "ur")
+
+
+def make_run(folder: Path, seed: int = 1, card: dict[str, str] | None = None, **changes: Any) -> Path:
+    """A run folder as `fit` leaves it, with an accuracy of 0.80 in English, 0.70 elsewhere, and a point a seed."""
+    settings = {
+        "seed_everything": seed,
+        "model": {"init_args": {"learning_rate": changes.get("learning_rate", 5e-5)}},
+        "data": {"init_args": {"seed": seed}},
+        "trainer": {"devices": seed, "limit_test_batches": changes.get("limit")},
+        "run": {"directory": str(folder), "card": card},
+    }
+    languages = changes.get("languages", XNLI)
+    results = {
+        language: {"accuracy": (0.8 if language == "en" else 0.7) + 0.01 * seed, "examples": 100.0, "chance": 1 / 3}
+        for language in languages
+    }
+    results["mean"] = {"accuracy": statistics.mean(one["accuracy"] for one in results.values())}
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    written = {"recipe": "xnli/transfer_base", changes.get("stage", "test"): results}
+    (folder / "results.json").write_text(json.dumps(written), encoding="utf-8")
+    record = {"status": "finished", "stage": "fit", "data": {"test/en": "100 rows, sha256 00, /data"}}
+    (folder / "run.json").write_text(json.dumps(record | changes.get("record", {})), encoding="utf-8")
+    return folder
+
+
+TRANSFER = {"task": "xnli", "setting": "Cross-lingual Transfer", "model": "ERNIE-M"}
+
+
+def lines_by_language(out: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+
+
+def test_a_run_stands_beside_its_row(tmp_path: Path, ernie_m) -> None:
+    code, out, err = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER))
+    assert code == 0, err
+    lines = lines_by_language(out)
+    assert lines["language"] == ["accuracy", "card", "difference"]
+    assert lines["en"] == ["81.00", "85.5", "-4.50"]
+    assert lines["ur"] == ["71.00", "68.8", "+2.20"]
+    assert lines["mean"] == ["71.67", "77.3", "-5.63"]
+    # The card's order, the mean last.
+    assert [name for name in lines if name in (*XNLI, "mean")] == [*XNLI, "mean"]
+    assert "card: the card's row ERNIE-M, Cross-lingual Transfer, for xnli" in out
+
+
+def test_seeds_of_one_experiment_stand_together(tmp_path: Path, ernie_m) -> None:
+    runs = [make_run(tmp_path / str(seed), seed, TRANSFER) for seed in (1, 2, 4)]
+    other = make_run(tmp_path / "other", 1, TRANSFER, learning_rate=1e-4)
+    target = tmp_path / "report.json"
+    code, out, err = ernie_m("report", *runs, other, "--output", target, tmp_path / "r.md", tmp_path / "r.csv")
+    assert code == 0, err
+    together, alone = json.loads(target.read_text(encoding="utf-8"))
+    assert together["seeds"] == [1, 2, 4]
+    assert alone["seeds"] == [1]
+    english = together["scores"]["en"]["accuracy"]
+    values = [81.0, 82.0, 84.0]
+    assert english["mean"] == pytest.approx(statistics.mean(values))
+    assert english["deviation"] == pytest.approx(statistics.stdev(values))
+    assert english["published"] == 85.5
+    assert english["difference"] == pytest.approx(statistics.mean(values) - 85.5)
+    assert values[0] - 1e-9 <= english["low"] < english["mean"] < english["high"] <= values[-1] + 1e-9
+    assert alone["scores"]["en"]["accuracy"]["deviation"] is None
+    assert "seeds 1, 2, 4" in out
+    with (tmp_path / "r.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 16
+    assert (rows[0]["seeds"], rows[0]["language"], float(rows[0]["mean"])) == ("1 2 4", "en", pytest.approx(247 / 3))
+    assert rows[-1]["deviation"] == ""
+    markdown = (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "| en | 82.33 | 1.53 |" in markdown
+    assert str(runs[2]) in markdown
+
+
+def test_an_interval_is_that_of_all_resamples() -> None:
+    values = [70.0, 71.5, 72.0, 76.0]
+    means = [statistics.mean(drawn) for drawn in itertools.product(values, repeat=len(values))]
+    expected = np.percentile(means, [2.5, 97.5])
+    assert bootstrap_interval(values) == pytest.approx(tuple(expected), abs=0.3)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path, ernie_m) -> None:
+    missing = {"task": "paws-x", "setting": "Cross-lingual Transfer", "model": "ERNIE-M"}
+    _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=missing))
+    assert "the card has no row ERNIE-M, Cross-lingual Transfer, for paws-x" in out
+    assert "difference" not in out
+    _, out, _ = ernie_m("report", make_run(tmp_path / "b"))
+    assert "names no row of the card" in out
+    # A mean over other languages is another figure.
+    _, out, _ = ernie_m("report", make_run(tmp_path / "c", card=TRANSFER, languages=("en", "de")))
+    assert "its mean is over 15 languages, this one over 2: not compared" in out
+    lines = lines_by_language(out)
+    assert lines["de"] == ["71.00", "79.2", "-8.20"]
+    assert lines["mean"] == ["76.00"]
+
+
+def test_parts_and_development_data_are_not_compared(tmp_path: Path, ernie_m) -> None:
+    _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, limit=2))
+    assert "only a part of the test data was scored: not compared" in out
+    assert "difference" not in out
+    run = make_run(tmp_path / "b", card=TRANSFER, stage="validate")
+    page = tmp_path / "page.html"
+    _, out, _ = ernie_m("report", run, "--stage", "validate", "--output", page)
+    assert "no scores of development data: not compared" in out
+    assert "XLM-R" not in page.read_text(encoding="utf-8")
+    # Other data are another experiment, though settings and seed are the same.
+    record = {"data": {"test/en": "100 rows, sha256 01, /data"}}
+    _, out, _ = ernie_m("report", make_run(tmp_path / "c"), make_run(tmp_path / "d", record=record))
+    assert out.count("xnli/transfer_base, test, seed 1") == 2
+
+
+def test_what_has_no_scores_is_left_out(tmp_path: Path, ernie_m) -> None:
+    whole = make_run(tmp_path / "a", card=TRANSFER)
+    again = make_run(tmp_path / "a-test", card=TRANSFER, record={"stage": "test"})
+    running = make_run(tmp_path / "b", 2, TRANSFER, record={"status": "running"})
+    predicted = make_run(tmp_path / "c", 3, TRANSFER, stage="predict")
+    code, out, err = ernie_m("report", again, whole, running, predicted)
+    assert code == 0
+    assert f"run: {whole}" in out
+    assert f"run: {again}" not in out
+    assert f"{running}: left out, its status is 'running'" in err
+    assert f"{predicted}: left out, no scores of test" in err
+    # Alone it is shown.
+    assert f"run: {again}" in ernie_m("report", again)[1]
+
+
+def test_bad_input_is_named(tmp_path: Path, ernie_m) -> None:
+    run = make_run(tmp_path / "a", card=TRANSFER, stage="validate")
+    twin = make_run(tmp_path / "b", card=TRANSFER, stage="validate")
+    broken = make_run(tmp_path / "c")
+    (broken / "results.json").write_text("{", encoding="utf-8")
+    foreign = make_run(tmp_path / "d")
+    (foreign / "config.yaml").write_text("a: 1", encoding="utf-8")
+    for words, said in (
+        ([tmp_path], "no run folder"),
+        ([run], "--stage validate"),
+        ([run, "--output", tmp_path / "r.pdf", "--stage", "validate"], ".md, .csv, .json, .html"),
+        ([run, twin, "--stage", "validate"], "same settings and the same seed"),
+        ([broken], f"{broken}: config.yaml, run.json or results.json"),
+        ([foreign], "seed_everything"),
+    ):
+        code, _, err = ernie_m("report", *words)
+        assert code == 2
+        assert said in err
+    assert ernie_m("report", run, "--stage", "validate")[0] == 0
+
+
+def test_every_figure_of_the_card_is_there() -> None:
+    row = figures_of(CardRow("mlqa", "Cross-lingual Transfer", "ERNIE-M Large"))
+    assert row is not None
+    assert row["mean"] == {"f1": 73.7, "exact_match": 55.3}
+    assert figures_of(CardRow("tatoeba", "After fine-tuning", "ERNIE-M Large")) == {"mean": {"accuracy": 93.3}}
+    file = Path(figures_of.__code__.co_filename).with_name("card.csv")
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 1 + 513
+
+
+@pytest.mark.real_data
+def test_the_card_that_ships_is_the_published_one(shared: Path) -> None:
+    file = Path(figures_of.__code__.co_filename).with_name("card.csv")
+    assert file.read_bytes() == (shared / "published" / "ernie_m_card.csv").read_bytes()
+
+
+@pytest.mark.parametrize("recipe", [entry for entry in entries("recipe") if "/t" in entry.name], ids=lambda e: e.name)
+def test_recipes_name_their_row(recipe: Any) -> None:
+    card = yaml.safe_load(recipe.text)["run"]["card"]
+    assert card["task"].replace("-", "_") == recipe.name.split("/")[0]
+    assert card["model"] == ("ERNIE-M Large" if recipe.name.endswith("large") else "ERNIE-M")
+    figures = figures_of(CardRow(**card))
+    header = " ".join(recipe.header)
+    assert (f"test accuracy {figures['mean']['accuracy']} " if figures else "the card has no figure") in header
+
+
+class Page(HTMLParser):
+    """Collects the rows of tables, the links, and the tags that are open at the end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.outside: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+        self.outside += [value for name, value in attrs if name in ("src", "href") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] in (["th"], ["td"]):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def page(tmp_path: Path, ernie_m) -> Path:
+    runs = [make_run(tmp_path / f"{seed}", seed, TRANSFER) for seed in (1, 2)]
+    other = make_run(tmp_path / "<b>other", 1, TRANSFER, learning_rate=1e-4)
+    code, _, err = ernie_m("report", *runs, other, "--output", tmp_path / "report.html")
+    assert code == 0, err
+    return tmp_path / "report.html"
+
+
+def test_the_heat_map_holds_every_language_and_model(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    found = Page(text)
+    assert found.open == []
+    assert found.outside == [], "it needs no network"
+    assert "http" not in text
+    titles, *rows = found.rows
+    card = rows_of_setting("xnli", "Cross-lingual Transfer")
+    assert titles[3:] == list(card)
+    assert titles[1:3] == ["xnli/transfer_base, 2 seeds (1)", "xnli/transfer_base, seed 1 (<b>other)"]
+    assert [row[0] for row in rows] == [*XNLI, "mean"]
+    for row in rows:
+        assert row[3:] == [f"{figures[row[0]]['accuracy']:.1f}" for figures in card.values()]
+    assert rows[0][1:3] == ["81.5", "81.0"]
+    # A bar for every language, its mean too, and every model.
+    assert text.count('class="fill"') == 16 * (2 + len(card))
+
+
+@pytest.mark.skipif(not BROWSERS, reason="no Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_scrolling_sideways(page: Path, width: int) -> None:
+    # In a frame, since a window cannot be as narrow as a phone.
+    script = (
+        "const inner = document.querySelector('iframe').contentDocument;"
+        "const fill = inner.querySelector('.fill').getBoundingClientRect();"
+        "document.body.textContent = [inner.documentElement.scrollWidth, inner.querySelectorAll('td').length,"
+        " getComputedStyle(inner.querySelector('td')).backgroundColor, fill.width > 0].join(' ');"
+    )
+    wrapper = page.with_name("wrapper.html")
+    wrapper.write_text(
+        f'<body><iframe width="{width}" height="800" style="border:0" onload="{html.escape(script)}" '
+        f'srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"></iframe></body>',
+        encoding="utf-8",
+    )
+    command = [BROWSERS[0], "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    command += [f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width + 100},900", wrapper.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    body = shown.partition("<body>")[2].partition("</body>")[0].strip()
+    scrolled, cells, *colour, has_width = body.split(" ")
+    assert int(scrolled) <= width
+    assert int(cells) == 16 * (2 + len(rows_of_setting("xnli", "Cross-lingual Transfer")))
+    assert " ".join(colour).startswith("rgb(")
+    assert has_width == "true"
