@@ -23,15 +23,16 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { fon
 h2, p { overflow-wrap: anywhere; } p { color: var(--faint); max-width: 60rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: separate; border-spacing: 2px; font-variant-numeric: tabular-nums; font-size: .875rem; }
-th { font-weight: 600; text-align: left; padding: .25rem .5rem; vertical-align: bottom; }
+th { font-weight: 600; text-align: left; padding: .25rem .5rem; vertical-align: bottom; white-space: nowrap; }
 tbody th { position: sticky; left: 0; background: var(--paper); }
 td { color: #101418; text-align: right; padding: .25rem .5rem; min-width: 3.5rem; border-radius: 3px; }
-th.run { color: var(--run); }
+th.run { color: var(--run); white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
 tr.mean > * { border-top: 2px solid var(--line); font-weight: 600; }
-.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem 2rem; }
+.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem 2rem;
+  margin-top: 1.5rem; }
 .bars h4 { margin: 0; font-size: .9rem; }
 .bar { display: grid; grid-template-columns: 9rem 1fr 3.2rem; gap: .5rem; align-items: center; font-size: .8rem; }
-.bar > :first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.bar > :first-child { overflow-wrap: anywhere; line-height: 1.2; }
 .bar > :last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .track { background: var(--line); border-radius: 3px; height: .7rem; }
 .fill { background: var(--card); border-radius: 3px; height: 100%; }
@@ -150,7 +151,7 @@ def bars(metric: str, languages: Sequence[str], columns: Sequence[Column]) -> It
             if value is not None:
                 kind = "bar run" if is_run else "bar"
                 yield (
-                    f'<div class="{kind}"><span title="{escape(name)}">{escape(name)}</span><div class="track">'
+                    f'<div class="{kind}"><span>{escape(name)}</span><div class="track">'
                     f'<div class="fill" style="width:{min(100.0, max(0.0, value)):.1f}%"></div></div>'
                     f"<span>{value:.1f}</span></div>\n"
                 )
