@@ -12,7 +12,7 @@ from ernie_m.errors import InputError
 
 from .card import figures_of
 from .record import RESULTS, RUN_ALONE, read_json
-from .resume import MAY_DIFFER, MAY_MOVE, flatten, matches
+from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, NOT_SCORES, Results
 from .targets import CONFIG, RECORD
@@ -127,9 +127,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
     if not results:
         others = [name for name in SPLITS if found.get(name)]
         return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
-    settings = {
-        key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE, *MAY_MOVE))
-    }
+    settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
     limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
     return Run(
         folder,

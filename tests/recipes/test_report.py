@@ -29,7 +29,12 @@ def make_run(folder: Path, seed: int = 1, card: dict[str, str] | None = None, **
     """A run folder as `fit` leaves it, with an accuracy of 0.80 in English, 0.70 elsewhere, and a point a seed."""
     settings = {
         "seed_everything": seed,
-        "model": {"init_args": {"learning_rate": changes.get("learning_rate", 5e-5)}},
+        "model": {
+            "init_args": {
+                "backbone": changes.get("backbone", "ernie-m-base"),
+                "learning_rate": changes.get("learning_rate", 5e-5),
+            }
+        },
         "data": {"init_args": {"seed": seed}},
         "trainer": {"devices": seed, "limit_test_batches": changes.get("limit")},
         "run": {"directory": str(folder), "card": card},
@@ -132,6 +137,15 @@ def test_parts_and_development_data_are_not_compared(tmp_path: Path, ernie_m) ->
     record = {"data": {"test/en": "100 rows, sha256 01, /data"}}
     _, out, _ = ernie_m("report", make_run(tmp_path / "c"), make_run(tmp_path / "d", record=record))
     assert out.count("xnli/transfer_base, test, seed 1") == 2
+
+
+def test_another_backbone_is_another_experiment(tmp_path: Path, ernie_m) -> None:
+    ours = make_run(tmp_path / "a", 1, TRANSFER)
+    theirs = make_run(tmp_path / "b", 2, TRANSFER | {"model": "XLM-R"}, backbone="FacebookAI/xlm-roberta-base")
+    _, out, _ = ernie_m("report", ours, theirs)
+    assert "seed 1, in percent" in out
+    assert "seed 2, in percent" in out
+    assert "the card's row XLM-R, Cross-lingual Transfer" in out
 
 
 def test_what_has_no_scores_is_left_out(tmp_path: Path, ernie_m) -> None:
