@@ -5,13 +5,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -77,6 +77,7 @@ class TaskDataModule(LightningDataModule):
         longest_first: Set it to begin every epoch with the longest batch, to see whether memory suffices.
     """
 
+    prediction_formats: ClassVar[tuple[str, ...]] = ()
     allow_changes: bool = False
     longest_first: bool = False
 
@@ -154,6 +155,27 @@ class TaskDataModule(LightningDataModule):
     @abstractmethod
     def collator(self, split: str) -> Collate:
         """What makes a batch."""
+
+    def summary(self, rows: ArrowRows) -> str:
+        """What to say about the rows of a split and language when they are loaded; nothing unless a subclass does."""
+        return ""
+
+    def references(self, stage: str, language: str) -> pa.Table:
+        """The texts that predictions of one language are scored against, for tasks whose batch cannot hold them.
+
+        Args:
+            stage: "validate", "test" or "predict".
+            language: One of `eval_languages(stage)`.
+        """
+        raise NotImplementedError
+
+    def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
+        """The content of a file of predictions, in one of `prediction_formats`.
+
+        Args:
+            tables: Language to predictions.
+        """
+        raise NotImplementedError
 
     def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
         """The sampler of the training data; a subclass may plan otherwise."""
@@ -444,6 +466,8 @@ class TaskDataModule(LightningDataModule):
         self._rows[split, language] = rows
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"
+        if summary := self.summary(rows):
+            rank_zero_info(f"{split}/{language}: {summary}")
 
     def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
         for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, _CHUNK):

@@ -302,7 +302,7 @@ class RecipeCLI(LightningCLI):
         """Print the table, export, and say where everything is."""
         results = record.read_json(folder / record.RESULTS)
         columns = {stage: results[stage] for stage in ("before", "validate", "test") if results.get(stage)}
-        show(f"{results['recipe']}, seed {results['seed']}, accuracy in percent", columns)
+        show(f"{results['recipe']}, seed {results['seed']}, scores in percent", columns)
         chosen = results["checkpoint"]
         value = "" if chosen["value"] is None else f" ({chosen['value']:.4f})"
         print(f"checkpoint that counts: {chosen['path']}, {chosen['rule']}{value}, step {chosen['step']}")
@@ -336,20 +336,34 @@ class RecipeCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         name = self.config[self.subcommand].run.name
-        show(f"{name}: {stage}, accuracy in percent", {stage: self.model.results})
+        show(f"{name}: {stage}, scores in percent", {stage: self.model.results})
         if self.folder is not None:
             record.save_results(self.folder, recipe=name, origin=str(self.call.origin) if self.call.origin else None)
             print(f"run folder: {self.folder}")
+
+    @property
+    def own_formats(self) -> tuple[str, ...]:
+        """The suffixes of files that the data module writes itself, instead of predictions beside rows."""
+        return getattr(self.datamodule, "prediction_formats", ())
+
+    def before_predict(self) -> None:
+        """Refuse a file that could not be written."""
+        if self.call.output is not None:
+            predictions.check_output(self.call.output, self.own_formats or predictions.FORMATS)
 
     def after_predict(self) -> None:
         """Write the predictions: to the file asked for, else into the run folder."""
         self.keep("predict")
         if not self.trainer.is_global_zero:
             return
-        if self.call.output is not None:
+        output = self.call.output
+        if output is not None and self.own_formats:
+            record.write_text(output, self.datamodule.predictions_as_text(self.model.tables))
+            print(f"predictions written to {output}")
+        elif output is not None:
             source = self._get(self.config, "data").init_args.predict_path
-            rows = predictions.write(Path(source), self.call.output, self.model.tables)
-            print(f"{rows} rows written to {self.call.output}")
+            rows = predictions.write(Path(source), output, self.model.tables)
+            print(f"{rows} rows written to {output}")
         elif self.folder is not None:
             print(f"predictions: {self.folder / 'predictions' / 'predict'}")
 
@@ -455,8 +469,6 @@ def main(stage: str, words: Sequence[str]) -> int:
     prepare()
     inherited = os.environ.get(record.FOLDER_VARIABLE)
     call = parse(stage, words)
-    if call.output is not None:
-        predictions.check_output(call.output)
     try:
         RecipeCLI(call, words).run()
     finally:

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,21 +16,24 @@ from ernie_m.errors import InputError
 from .record import save_table, write_text
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+"""Of predictions that stand beside rows; a data module whose files are no rows names its own `prediction_formats`."""
+
 OWN_COLUMNS = ("example_id", "label", "language")
 """Columns of a table of predictions that say nothing about a row that has no label."""
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, formats: Sequence[str]) -> None:
     """Refuse, before any work is done, a file that could not be written.
 
     Args:
         path: What `--output` names.
+        formats: The suffixes that the task's predictions can be written with.
 
     Raises:
         InputError: Its format is unknown, or its folder does not exist.
     """
-    if path.suffix not in FORMATS:
-        raise InputError(f"--output {path}: unknown format {path.suffix!r}; the name must end in {', '.join(FORMATS)}")
+    if path.suffix not in formats:
+        raise InputError(f"--output {path}: unknown format {path.suffix!r}; the name must end in {', '.join(formats)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.absolute().parent}; make it first")
 

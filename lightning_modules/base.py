@@ -42,8 +42,9 @@ class TaskModule(LightningModule):
     After an evaluation every process holds
 
     - `tables`: language to a `pyarrow.Table` with one row per example, `example_id` ascending;
-    - `results`: language to its scores (`accuracy`, `examples`, `chance`: what guessing gives), and `mean` over the
-      languages. Logged as `val/<language>/accuracy` and `val/accuracy`, `test/...` alike.
+    - `results`: language to its scores (the task's `headline`, `accuracy` or `f1`, before others; `examples`; `chance`:
+      what guessing gives), and `mean` over the languages. Logged as `val/<language>/accuracy` and `val/accuracy`,
+      `test/...` alike.
 
     Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it without
     the backbone. (Lightning tells a module of its checkpoint only after the network is built.) Set `training_follows`
@@ -72,6 +73,7 @@ class TaskModule(LightningModule):
     """
 
     network: PreTrainedModel
+    headline: ClassVar[str] = "accuracy"
     max_micro_batches: ClassVar[int | None] = None
 
     def __init__(
@@ -117,11 +119,13 @@ class TaskModule(LightningModule):
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
         self._token_ids: Tensor | None = None
+        self._language_ids: Tensor | None = None
         self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
         self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
         self._awaited: tuple[list[Batch], Tensor] | None = None
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
+        self._stage: Stage = "validate"
         self._record = DevelopmentRecord()
         self._loss_watch: LossWatch | None = None
 
@@ -152,10 +156,37 @@ class TaskModule(LightningModule):
         """
         raise NotImplementedError
 
+    def head_path(self, config: PreTrainedConfig) -> str | None:
+        """Return the dotted path of the layer that no backbone has, only a network fine-tuned for this task.
+
+        Args:
+            config: The network's configuration.
+
+        Returns:
+            The path; None where the task needs no such layer.
+        """
+        return None
+
+    def references(self, rows: Batch) -> pa.Table:
+        """Return what the data module keeps for scoring one language, where it does: texts, that is.
+
+        Args:
+            rows: The language's rows, as `score` gets them.
+        """
+        language = self.languages[int(rows["language"][0])]
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        table: pa.Table = datamodule.references(self._stage, language)
+        return table
+
     def finish_network(self, network: PreTrainedModel) -> None:
         """Prepare what follows from the built network; called before it is sharded or moved."""
 
     # Building
+
+    @property
+    def source(self) -> networks.Source:
+        """Where the network comes from."""
+        return networks.Source(self.backbone, self.from_scratch, self.attn_implementation, self.trust_remote_code)
 
     def setup(self, stage: str) -> None:
         """Read what the data module says of its data: the languages of `batch["language"]`, and the token ids in use.
@@ -191,6 +222,7 @@ class TaskModule(LightningModule):
         if restored is None and self.init_from:
             self.copy_initial_weights(network, self.init_from)
         self.finish_network(network)
+        self._language_ids = networks.language_ids(network.config, self.languages, self.backbone)
         self.network = network
         if self.gradient_checkpointing:
             # The newer name stands only in later releases of transformers 5.
@@ -393,7 +425,42 @@ class TaskModule(LightningModule):
         """
         return self._record.verdict(getattr(getattr(self._trainer, "datamodule", None), "train_languages", None))
 
+    def inputs(self, batch: Batch) -> Batch:
+        """Return the network's arguments: those of the batch, and the languages for a network that wants them.
+
+        Args:
+            batch: A batch with `input_ids`, `attention_mask` and `language`.
+        """
+        inputs = networks.network_inputs(self.network, batch)
+        if self._language_ids is not None:
+            self._language_ids = self._language_ids.to(batch["language"].device)
+            inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
+        return inputs
+
     # Evaluation
+
+    def on_test_start(self) -> None:
+        """Refuse to score a head that was never trained."""
+        self._refuse_random_head("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with a head that was never trained."""
+        self._refuse_random_head("predict")
+
+    def on_validation_start(self) -> None:
+        """Warn where a head that was never trained is validated, other than at the start of its training."""
+        if self.trainer.state.fn == "validate" and self._has_random_head() and not self.training_follows:
+            rank_zero_warn(f"the classifier of {self.backbone!r} is random: expect the scores of guessing")
+
+    def _has_random_head(self) -> bool:
+        return f"{self.head_path(self.network.config)}.weight" in self._random_parameters
+
+    def _refuse_random_head(self, command: str) -> None:
+        if self._has_random_head() and not self.training_follows:
+            raise InputError(
+                f"{command}: {self.backbone!r} has no trained classifier, so its answers would be random. Give a "
+                "checkpoint (--ckpt_path), a fine-tuned folder or Hub id as backbone, or init_from"
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep one batch's predictions for the end of the evaluation.
@@ -434,7 +501,7 @@ class TaskModule(LightningModule):
         """Score the development data, and remember what was reached."""
         self._finish("validate")
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
-            self._record.note(self.results)
+            self._record.note(self.results, self.headline)
 
     def on_test_epoch_end(self) -> None:
         """Score the test data."""
@@ -449,6 +516,7 @@ class TaskModule(LightningModule):
         rows = gather_examples(self._rows)
         self._rows = []
         expected = expected_examples(self.trainer, stage)
+        self._stage = stage
         self.tables, self.results = score_languages(rows, self.languages, expected, self.score)
         if stage != "predict":
             self._log_results(_PREFIX[stage])

@@ -102,16 +102,17 @@ class DevelopmentRecord:
         self.best: dict[str, tuple[float, float, float]] = {}
         self.validations = 0
 
-    def note(self, results: Results) -> None:
+    def note(self, results: Results, headline: str) -> None:
         """Take in one validation.
 
         Args:
-            results: Language to its scores, and their mean.
+            results: Language to its scores, and their mean. Those without `chance` are left out.
+            headline: The score that counts: the share of right answers, or one that is 0 for guessing.
         """
         self.validations += 1
         for language, result in results.items():
-            if language != "mean":
-                correct = result["accuracy"] * result["examples"]
+            if language != "mean" and "chance" in result:
+                correct = result[headline] * result["examples"]
                 best = max(correct, self.best.get(language, (0.0,))[0])
                 self.best[language] = (best, result["examples"], result["chance"])
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def is_distributed() -> bool:
@@ -82,18 +83,30 @@ def gather_rows_with_gradient(rows: Tensor, counts: list[int]) -> Tensor:
     return gathered
 
 
+def _concatenated(parts: list[Tensor]) -> Tensor:
+    """Concatenate rows, filled on the right with -1 up to the widest of all processes."""
+    if parts[0].dim() != 2:
+        return torch.cat(parts)
+    width = torch.tensor(max(part.shape[1] for part in parts), device=parts[0].device)
+    if is_distributed():
+        dist.all_reduce(width, dist.ReduceOp.MAX)
+    return torch.cat([pad(part, (0, int(width) - part.shape[1]), value=-1) for part in parts])
+
+
 def gather_examples(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Gather the rows of all processes on the CPU: each example once, without fillers, by language and example id.
 
     Args:
         batches: This process's rows with `language`, `example_ids`, `weights` (0 for a filler) and further columns.
+            Columns of two dimensions may be of another width in every batch.
 
     Returns:
-        The columns but `weights`, sorted by language and example id; only an empty `language` where nothing was run.
+        The columns but `weights`, sorted by language and example id, rows filled with -1 up to their column's widest;
+        only an empty `language` where nothing was run.
     """
     if not batches:
         return {"language": torch.empty(0, dtype=torch.int64)}
-    own = {key: torch.cat([rows[key] for rows in batches]) for key in batches[0]}
+    own = {key: _concatenated([rows[key] for rows in batches]) for key in batches[0]}
     counts = row_counts(own["example_ids"])
     gathered = {key: gather_rows(values, counts).cpu() for key, values in own.items()}
     real = gathered.pop("weights") > 0

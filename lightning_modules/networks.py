@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,28 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.errors import InputError
 
-from .optimization import FAMILIES
-
 NETWORK_PREFIX = "network."
 """What the network's parameters are prefixed with in a Lightning checkpoint."""
 
 CONFIG_KEY = "network_config"
 """The key of a Lightning checkpoint under which the network's configuration stands, as JSON."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's network comes from, as `TaskModule`'s arguments say.
+
+    Attributes:
+        backbone: Short name, folder or Hub id.
+        from_scratch: Fields of an ERNIE-M configuration, for random weights; None to load the backbone's.
+        attn_implementation: Name of the attention, or "auto" for transformers' choice.
+        trust_remote_code: Whether to run code that the folder carries.
+    """
+
+    backbone: str
+    from_scratch: Mapping[str, Any] | None
+    attn_implementation: str
+    trust_remote_code: bool
 
 
 @contextmanager
@@ -80,23 +96,36 @@ def scratch_config(backbone: str, fields: Mapping[str, Any], trust_remote_code: 
         return ErnieMConfig(**{"vocab_size": size, **fields})
 
 
+def build(auto_class: Any, source: Source, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+    """Build the network of a task that has no labels.
+
+    Args:
+        auto_class: One of transformers' AutoModel classes.
+        source: Where the network comes from.
+        restored: Configuration from the checkpoint whose weights are loaded next; None to load the source's.
+
+    Returns:
+        The network and the names of its parameters that are random.
+    """
+    if restored is not None:
+        return new_network(auto_class, restored, source.attn_implementation), []
+    if source.from_scratch is not None:
+        scratch = scratch_config(source.backbone, source.from_scratch, source.trust_remote_code)
+        network = new_network(auto_class, scratch, source.attn_implementation)
+        return network, [name for name, _ in network.named_parameters()]
+    return load_network(auto_class, source, read_config(source.backbone, source.trust_remote_code))
+
+
 def load_network(
-    auto_class: Any,
-    backbone: str,
-    config: PreTrainedConfig,
-    attn_implementation: str,
-    trust_remote_code: bool,
-    new_head: bool = False,
+    auto_class: Any, source: Source, config: PreTrainedConfig, renewed: str | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a backbone's weights, in float32, into the network of a task.
 
     Args:
         auto_class: One of transformers' AutoModel classes.
-        backbone: Short name, folder or Hub id.
+        source: Where the network comes from.
         config: The configuration, its labels set.
-        attn_implementation: Name of the attention, or "auto" for transformers' choice.
-        trust_remote_code: Whether to run code that the folder carries.
-        new_head: Whether the layer with one row per label is made anew even where the backbone has one.
+        renewed: Dotted path of a linear layer that is made anew even where the backbone has it.
 
     Returns:
         The network, and the names of the parameters that the backbone lacks: those are random.
@@ -104,19 +133,20 @@ def load_network(
     Raises:
         InputError: If the weights cannot be read, do not fit, or lack a part of the encoder.
     """
+    backbone = source.backbone
     with _named("weights", backbone):
         network, info = auto_class.from_pretrained(
             resolve(backbone),
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=new_head,
-            **_attention(attn_implementation),
+            trust_remote_code=source.trust_remote_code,
+            ignore_mismatched_sizes=renewed is not None,
+            **_attention(source.attn_implementation),
         )
     absent = sorted(info["missing_keys"])
-    if new_head:
-        absent = sorted({*absent, *_renew_label_layer(network, info["mismatched_keys"], backbone)})
+    if renewed is not None:
+        absent = sorted({*absent, *_renew(network, renewed, info["mismatched_keys"], backbone)})
     prefix = f"{network.base_model_prefix}."
     bare = not hasattr(network, network.base_model_prefix)
     encoder = [name for name in absent if (bare or name.startswith(prefix)) and "pooler" not in name]
@@ -128,14 +158,7 @@ def load_network(
     return network, absent
 
 
-def label_layer_path(config: PreTrainedConfig) -> str:
-    """Return the dotted path of a sequence classifier's linear layer with one row per label."""
-    family = FAMILIES.get(config.model_type)
-    return family.label_layer if family else "classifier"
-
-
-def _renew_label_layer(network: PreTrainedModel, mismatched: Any, backbone: str) -> list[str]:
-    path = label_layer_path(network.config)
+def _renew(network: PreTrainedModel, path: str, mismatched: Any, backbone: str) -> list[str]:
     others = [entry for entry in mismatched if not str(entry[0]).startswith(path)]
     if others:
         raise InputError(f"tensors of {backbone!r} have another shape than its config.json says: {others[:3]}")
@@ -179,6 +202,28 @@ def network_inputs(network: PreTrainedModel, batch: Mapping[str, Tensor], prefix
     if types is not None and getattr(network.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = types
     return inputs
+
+
+def language_ids(config: PreTrainedConfig, languages: Sequence[str], backbone: str) -> Tensor | None:
+    """Return the network's id of every language of the data, for a network that wants one (XLM). (languages,) int64.
+
+    Args:
+        config: The network's configuration.
+        languages: The data's languages.
+        backbone: Where the network comes from, for the message.
+
+    Raises:
+        InputError: The network knows one of the languages not.
+    """
+    if config.model_type != "xlm" or not config.use_lang_emb or config.n_langs < 2:
+        return None
+    known = config.lang2id
+    if unknown := [language for language in languages if language not in known]:
+        raise InputError(
+            f"{backbone!r} has embeddings for the languages {', '.join(sorted(known))}, not for "
+            f"{', '.join(unknown)}; leave these out of the data or use another backbone"
+        )
+    return torch.tensor([known[language] for language in languages], dtype=torch.int64)
 
 
 def config_to_json(config: PreTrainedConfig) -> str:
@@ -303,48 +348,6 @@ def copy_weights(network: PreTrainedModel, state: Mapping[str, Tensor], source: 
         )
     network.load_state_dict({name: given[name] for name in own.keys() & given.keys()}, strict=False)
     return absent
-
-
-def labels_of(config: PreTrainedConfig) -> list[str]:
-    """Return a configuration's label names in the order of the classifier's rows."""
-    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
-    return [names[index] for index in range(len(names))]
-
-
-def match_labels(theirs: Sequence[str], ours: Sequence[str], source: str) -> list[int]:
-    """Find for each of our labels the row of a fine-tuned classifier, by name and whatever the case.
-
-    Args:
-        theirs: Label names in the order of the classifier's rows.
-        ours: Label names of the data.
-        source: Where the classifier comes from, for the message.
-
-    Returns:
-        Row of the classifier for each of `ours`.
-
-    Raises:
-        InputError: If the two are not the same names.
-    """
-    rows = {name.casefold(): row for row, name in enumerate(theirs)}
-    wanted = [name.casefold() for name in ours]
-    if len(rows) != len(theirs) or sorted(rows) != sorted(wanted):
-        raise InputError(
-            f"the labels of {source!r} are {list(theirs)}, those of the data {list(ours)}; they must be the same names "
-            "in any order. Correct id2label in its config.json, or set new_head to true to train a new classifier"
-        )
-    return [rows[name] for name in wanted]
-
-
-def set_labels(config: PreTrainedConfig, names: Sequence[str]) -> None:
-    """Write label names into a configuration, in the order of the classifier's rows.
-
-    Args:
-        config: Changed in place.
-        names: Label names.
-    """
-    config.num_labels = len(names)
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def submodule(network: nn.Module, path: str) -> nn.Module:

@@ -122,14 +122,7 @@ class SentenceRetrieval(TaskModule):
 
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the encoder and the names of its parameters that are random."""
-        if restored is not None:
-            return networks.new_network(AutoModel, restored, self.attn_implementation), []
-        if self.from_scratch is not None:
-            scratch = networks.scratch_config(self.backbone, self.from_scratch, self.trust_remote_code)
-            network = networks.new_network(AutoModel, scratch, self.attn_implementation)
-            return network, [name for name, _ in network.named_parameters()]
-        config = networks.read_config(self.backbone, self.trust_remote_code)
-        return networks.load_network(AutoModel, self.backbone, config, self.attn_implementation, self.trust_remote_code)
+        return networks.build(AutoModel, self.source, restored)
 
     def finish_network(self, network: PreTrainedModel) -> None:
         """Check layer and languages, and freeze what the vectors do not depend on: DDP would wait for its gradients."""

@@ -3,18 +3,14 @@
 from typing import Any
 
 import pyarrow as pa
-import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from ernie_m.errors import InputError
-
-from . import networks, scores
+from . import labels, scores
 from .base import Batch, TaskModule
 from .compilation import CompileChoice
-from .optimization import DecayVariant, Schedule
+from .optimization import FAMILIES, DecayVariant, Schedule
 
 
 class SequenceClassification(TaskModule):
@@ -94,73 +90,37 @@ class SequenceClassification(TaskModule):
         self.label_names = list(label_names or [])
         self.new_head = new_head
         self._columns: list[int] = []
-        self._language_ids: Tensor | None = None
 
     # Building
 
+    def head_path(self, config: PreTrainedConfig) -> str:
+        """Return the dotted path of the layer with one row per label, which depends on the family."""
+        family = FAMILIES.get(config.model_type)
+        return family.label_layer if family else "classifier"
+
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the classifier and the names of its parameters that are random."""
-        auto_class = AutoModelForSequenceClassification
-        if restored is not None:
-            return networks.new_network(auto_class, restored, self.attn_implementation), []
-        if self.from_scratch is not None:
-            scratch = networks.scratch_config(self.backbone, self.from_scratch, self.trust_remote_code)
-            networks.set_labels(scratch, self._required_labels())
-            network = networks.new_network(auto_class, scratch, self.attn_implementation)
-            return network, [name for name, _ in network.named_parameters()]
-        config = networks.read_config(self.backbone, self.trust_remote_code)
-        stored = networks.labels_of(config)
-        architectures = config.architectures or []
-        is_fine_tuned = any(name.endswith("ForSequenceClassification") for name in architectures)
-        if self.new_head or not is_fine_tuned:
-            networks.set_labels(config, self._required_labels())
-        network, absent = networks.load_network(
-            auto_class, self.backbone, config, self.attn_implementation, self.trust_remote_code, self.new_head
+        return labels.build_classifier(
+            AutoModelForSequenceClassification,
+            "ForSequenceClassification",
+            self.head_path,
+            self.source,
+            restored,
+            self.label_names,
+            self.new_head,
         )
-        has_head = f"{networks.label_layer_path(config)}.weight" not in absent
-        if is_fine_tuned and not self.new_head and not has_head:
-            raise InputError(
-                f"config.json of {self.backbone!r} names {architectures[0]}, but the weights have no classifier; set "
-                "new_head to true to train one"
-            )
-        if has_head:
-            networks.set_labels(network.config, stored)
-        return network, absent
-
-    def _required_labels(self) -> list[str]:
-        if not self.label_names:
-            raise InputError("a new classifier needs label_names; the command takes them from the data")
-        return self.label_names
 
     def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
         """Copy the weights of `init_from`, with the labels of a classifier among them."""
         absent, config = super().copy_initial_weights(network, source)
-        if config is not None and f"{networks.label_layer_path(network.config)}.weight" not in absent:
-            networks.set_labels(network.config, networks.labels_of(config))
+        if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
+            labels.set_labels(network.config, labels.labels_of(config))
         return absent, config
 
     def finish_network(self, network: PreTrainedModel) -> None:
-        """Match the classifier's labels with the data's, and the data's languages with the network's."""
-        stored = networks.labels_of(network.config)
-        self.label_names = self.label_names or stored
-        self._columns = networks.match_labels(stored, self.label_names, self.init_from or self.backbone)
-        spelled = [""] * len(stored)
-        for name, column in zip(self.label_names, self._columns, strict=True):
-            spelled[column] = name
-        networks.set_labels(network.config, spelled)
-        self._language_ids = self._map_languages(network.config)
-
-    def _map_languages(self, config: PreTrainedConfig) -> Tensor | None:
-        """Return the network's id of every language of the data, for a network that wants one (XLM)."""
-        if config.model_type != "xlm" or not config.use_lang_emb or config.n_langs < 2:
-            return None
-        known = config.lang2id
-        if unknown := [language for language in self.languages if language not in known]:
-            raise InputError(
-                f"{self.backbone!r} has embeddings for the languages {', '.join(sorted(known))}, not for "
-                f"{', '.join(unknown)}; leave these out of the data or use another backbone"
-            )
-        return torch.tensor([known[language] for language in self.languages], dtype=torch.int64)
+        """Match the classifier's labels with the data's."""
+        origin = self.init_from or self.backbone
+        self.label_names, self._columns = labels.adopt_labels(network.config, self.label_names, origin)
 
     # Training and evaluation
 
@@ -170,14 +130,8 @@ class SequenceClassification(TaskModule):
         Args:
             batch: A batch as the class describes it.
         """
-        inputs = networks.network_inputs(self.network, batch)
-        if self._language_ids is not None:
-            self._language_ids = self._language_ids.to(batch["language"].device)
-            inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
-        logits: Tensor = self.network(**inputs).logits.float()
-        if self._columns == sorted(self._columns):
-            return logits
-        return torch.stack([logits[:, column] for column in self._columns], dim=1)
+        logits: Tensor = self.network(**self.inputs(batch)).logits.float()
+        return labels.in_data_order(logits, self._columns)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy of the global batch. ()."""
@@ -191,17 +145,17 @@ class SequenceClassification(TaskModule):
 
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and accuracy."""
-        ids, labels = rows["example_ids"].tolist(), rows["labels"].tolist()
+        ids, gold = rows["example_ids"].tolist(), rows["labels"].tolist()
         predicted = rows["probabilities"].argmax(dim=-1).tolist()
         names = self.label_names
         columns = {
             "example_id": pa.array(ids, pa.int64()),
-            "label": pa.array([names[label] if label >= 0 else None for label in labels], pa.string()),
+            "label": pa.array([names[label] if label >= 0 else None for label in gold], pa.string()),
             "prediction": pa.array([names[label] for label in predicted], pa.string()),
         }
         for index, name in enumerate(names):
             columns[f"probability_{name}"] = pa.array(rows["probabilities"][:, index].numpy(), pa.float32())
-        references = {key: label for key, label in zip(ids, labels, strict=True) if label >= 0}
+        references = {key: label for key, label in zip(ids, gold, strict=True) if label >= 0}
         if not references:
             return pa.table(columns), {}
         predictions = {key: label for key, label in zip(ids, predicted, strict=True) if key in references}
@@ -211,26 +165,3 @@ class SequenceClassification(TaskModule):
         # What was not predicted has no label here either: keys and a label that no prediction has.
         references |= {-1 - number: -1 for number in range(missing)}
         return pa.table(columns), {"accuracy": scores.accuracy(predictions, references), **result}
-
-    def on_test_start(self) -> None:
-        """Refuse to score a classifier that was never trained."""
-        self._refuse_random_head("test")
-
-    def on_predict_start(self) -> None:
-        """Refuse to predict with a classifier that was never trained."""
-        self._refuse_random_head("predict")
-
-    def on_validation_start(self) -> None:
-        """Warn where a classifier that was never trained is validated, other than at the start of its training."""
-        if self.trainer.state.fn == "validate" and self._has_random_head() and not self.training_follows:
-            rank_zero_warn(f"the classifier of {self.backbone!r} is random: expect the scores of guessing")
-
-    def _has_random_head(self) -> bool:
-        return f"{networks.label_layer_path(self.network.config)}.weight" in self._random_parameters
-
-    def _refuse_random_head(self, command: str) -> None:
-        if self._has_random_head() and not self.training_follows:
-            raise InputError(
-                f"{command}: {self.backbone!r} has no trained classifier, so its answers would be random. Give a "
-                "checkpoint (--ckpt_path), a fine-tuned folder or Hub id as backbone, or init_from"
-            )
