@@ -3,18 +3,22 @@
 from . import _guard as _guard
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
+from .conll import CoNLL
 from .pair_classification import PairClassification
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .token_labels import TokenLabels
 from .xnli import XNLI
 
 __all__ = [
     "PAWSX",
     "XNLI",
+    "CoNLL",
     "EvalBatchSampler",
     "MicroBatch",
     "PairClassification",
     "ParallelText",
     "TaskDataModule",
+    "TokenLabels",
     "TrainBatchSampler",
 ]

@@ -285,7 +285,7 @@ def class_names(path: Path, column: str) -> list[str] | None:
 
     Args:
         path: The file.
-        column: Its column of labels.
+        column: Its column of labels, or of lists of labels.
 
     Returns:
         The names in the order of the integers, or None where there are none.
@@ -294,7 +294,8 @@ def class_names(path: Path, column: str) -> list[str] | None:
         return None
     metadata: Mapping[bytes, bytes] = _schema(path).metadata or {}
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
+        names = feature.get("feature", feature)["names"]
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return [str(name) for name in names]

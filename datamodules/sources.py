@@ -103,9 +103,24 @@ def files_by_language(data_set: str, known: Sequence[str], split: str, languages
     Raises:
         InputError: A language is unknown or named twice.
     """
+    check_languages(data_set, known, f"{split}_languages", languages)
+    return {language: f"{language}/{split}-*.parquet" for language in languages}
+
+
+def check_languages(data_set: str, known: Sequence[str], argument: str, languages: Sequence[str]) -> None:
+    """Refuses languages that a data set has not.
+
+    Args:
+        data_set: What to call the data set.
+        known: The languages that it has.
+        argument: The argument that names them.
+        languages: The languages that are wanted.
+
+    Raises:
+        InputError: A language is unknown or named twice.
+    """
     unknown = [language for language in languages if language not in known]
     if unknown:
-        raise InputError(f"{split}_languages names '{unknown[0]}'; {data_set} has {', '.join(known)}.")
+        raise InputError(f"{argument} names '{unknown[0]}'; {data_set} has {', '.join(known)}.")
     if len(set(languages)) != len(languages):
-        raise InputError(f"{split}_languages names a language twice: {', '.join(languages)}.")
-    return {language: f"{language}/{split}-*.parquet" for language in languages}
+        raise InputError(f"{argument} names a language twice: {', '.join(languages)}.")

@@ -1,0 +1,139 @@
+"""Reads column files: a word and its tag on each line, an empty line between sentences."""
+
+import codecs
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ernie_m.errors import InputError
+
+_DOCUMENT_START = "-DOCSTART-"
+# WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".
+_LANGUAGE_PREFIX = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
+
+
+@dataclass(frozen=True)
+class ColumnFile:
+    """The sentences of a column file.
+
+    Attributes:
+        path: The file.
+        sentences: The columns of every word of every sentence, the word first.
+        lines: The line of every word, counted from 1.
+        separator: What stands between columns: a tab or a space.
+        encoding: What the file's text is encoded in.
+    """
+
+    path: Path
+    sentences: list[list[list[str]]]
+    lines: list[list[int]]
+    separator: str
+    encoding: str
+
+
+def read_columns(path: Path) -> ColumnFile:
+    """Reads the column files of CoNLL-2002 and 2003, of PAN-X (WikiANN), and others of their kind.
+
+    Columns are separated by a tab, or by spaces in a file without tabs. Any number of empty lines ends a sentence, and
+    so does a line that begins with `-DOCSTART-`, which is no word. Where every word of a file has the same language
+    before it, as in WikiANN's `en:Sioux`, that is removed.
+
+    Args:
+        path: The file, also gzipped (`.gz`), in UTF-8, or in ISO-8859-1 as CoNLL's Spanish, Dutch and German files are.
+
+    Returns:
+        All words with all their columns.
+
+    Raises:
+        InputError: The file is missing or broken, is damaged UTF-8, or a line has not as many columns as the others.
+    """
+    text, encoding = _decoded(path, _content(path))
+    # Not str.splitlines: U+0085 and U+2028 are characters here.
+    raw_lines = text.split("\n")
+    separator = "\t" if any("\t" in line for line in raw_lines if _is_word(line)) else " "
+    sentences: list[list[list[str]]] = [[]]
+    lines: list[list[int]] = [[]]
+    for number, raw in enumerate(raw_lines, start=1):
+        columns = _split(raw.rstrip("\r"), separator)
+        if not columns or columns[0] == _DOCUMENT_START:
+            if sentences[-1]:
+                sentences.append([])
+                lines.append([])
+            continue
+        sentences[-1].append(columns)
+        lines[-1].append(number)
+    if not sentences[-1]:
+        del sentences[-1], lines[-1]
+    found = ColumnFile(path, sentences, lines, separator, encoding)
+    _check_widths(found)
+    _remove_language(found)
+    return found
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """The columns of a line, none of an empty one; a no-break space is part of a word."""
+    if not _is_word(line):
+        return []
+    if separator == "\t":
+        return [column.strip(" ") for column in line.split("\t")]
+    return [column for column in line.split(" ") if column]
+
+
+def _is_word(line: str) -> bool:
+    return bool(line.strip(" \t\r"))
+
+
+def _check_widths(file: ColumnFile) -> None:
+    expected: int | None = None
+    for line, columns in _numbered(file):
+        expected = expected or len(columns)
+        if len(columns) != expected:
+            raise InputError(
+                f"{file.path}, line {line}: {len(columns)} columns where the lines before have {expected}:"
+                f" {file.separator.join(columns)!r}. Give every word the same columns, the word first and its tag last."
+            )
+
+
+def _numbered(file: ColumnFile) -> Iterator[tuple[int, list[str]]]:
+    for sentence, lines in zip(file.sentences, file.lines, strict=True):
+        yield from zip(lines, sentence, strict=True)
+
+
+def _remove_language(file: ColumnFile) -> None:
+    words = [columns for sentence in file.sentences for columns in sentence]
+    match = _LANGUAGE_PREFIX.match(words[0][0]) if words else None
+    if match and all(columns[0].startswith(match[0]) for columns in words):
+        for columns in words:
+            columns[0] = columns[0].removeprefix(match[0])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _decoded(path: Path, content: bytes) -> tuple[str, str]:
+    """The text and its encoding.
+
+    Not every file that is not UTF-8 is ISO-8859-1: where some characters are good UTF-8, the others are damaged.
+    """
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError as error:
+        lenient = content.decode("utf-8", "surrogateescape")
+        if any(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in lenient):
+            line = content.count(b"\n", 0, error.start) + 1
+            raise InputError(
+                f"{path}, line {line}, byte {error.start}: 0x{content[error.start]:02x} is not UTF-8 ({error.reason}),"
+                " though other lines are. Mend the line, or convert the whole file to UTF-8."
+            ) from error
+        return content.decode("iso-8859-1"), "iso-8859-1"

@@ -1,0 +1,191 @@
+"""A label for every word of a sentence: CoNLL's named entities, PAN-X, and one's own data."""
+
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
+
+from ernie_m.errors import InputError
+
+from . import labels
+from .base import Batch, TaskModule
+from .compilation import CompileChoice
+from .optimization import DecayVariant, Schedule
+from .span_scores import span_scores
+
+
+class TokenClassification(TaskModule):
+    """Labels the words of sentences, scored by the F1 of whole entities (spans) per language.
+
+    A batch has `input_ids` and `attention_mask` (batch, length) int64, a row being a window of a sentence; `labels`
+    (batch, length) int64, indices into `label_names`, -100 for tokens that are not trained; `words` (batch, length)
+    int64, a word's number in its sentence on its first token where this window predicts it, else -1; `sentence`,
+    `example_ids` and `language` (batch,) int64; `weights` (batch,) float32, 0 for a filler; in training `normaliser`
+    (), the labelled tokens of the global batch over the number of processes.
+
+    A word's label is that of its first token. Scores of a language: `f1`, `precision` and `recall` over all entities,
+    as the conlleval script and seqeval count them. Where all tokens of a word are labelled, also `subtoken_f1`: the
+    same over tokens instead of words, which is what Baidu's code reports.
+
+    `tables` have one row per sentence: `example_id` (the sentence's number), `labels` (null for none) and
+    `predictions`, a name for each word.
+
+    Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM. A
+            fine-tuned classifier keeps its head, its labels matched by name.
+        label_names: The labels in the order of the data's indices; the command takes them from the data.
+        new_head: Train a new classifier although the backbone has one.
+        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
+            tokenizer alone is read.
+        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
+        learning_rate: Learning rate of the head, at the end of the warm-up.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
+        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
+            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
+        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
+        adam_betas: Decay rates of Adam's two moments.
+        adam_eps: Adam's epsilon.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
+            but not the result.
+        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
+        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
+        trust_remote_code: Run code that the backbone's folder carries.
+    """
+
+    headline: ClassVar[str] = "f1"
+
+    def __init__(
+        self,
+        backbone: str,
+        label_names: list[str] | None = None,
+        new_head: bool = False,
+        from_scratch: dict[str, Any] | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 5e-5,
+        layer_decay: float = 0.8,
+        decay_variant: DecayVariant = "baidu",
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-6,
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        active_vocabulary: bool = False,
+        gradient_checkpointing: bool = False,
+        attn_implementation: str = "auto",
+        torch_compile: CompileChoice = False,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            from_scratch=from_scratch,
+            init_from=init_from,
+            learning_rate=learning_rate,
+            layer_decay=layer_decay,
+            decay_variant=decay_variant,
+            weight_decay=weight_decay,
+            adam_betas=adam_betas,
+            adam_eps=adam_eps,
+            warmup_ratio=warmup_ratio,
+            schedule=schedule,
+            active_vocabulary=active_vocabulary,
+            gradient_checkpointing=gradient_checkpointing,
+            attn_implementation=attn_implementation,
+            torch_compile=torch_compile,
+            trust_remote_code=trust_remote_code,
+        )
+        self.label_names = list(label_names or [])
+        self.new_head = new_head
+        self._columns: list[int] = []
+
+    # Building
+
+    def head_path(self, config: PreTrainedConfig) -> str:
+        """Return the dotted path of the layer with one row per label."""
+        return "classifier"
+
+    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+        """Return the classifier and the names of its parameters that are random."""
+        return labels.build_classifier(
+            AutoModelForTokenClassification,
+            "ForTokenClassification",
+            self.head_path,
+            self.source,
+            restored,
+            self.label_names,
+            self.new_head,
+        )
+
+    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
+        """Copy the weights of `init_from`, with the labels of a classifier among them."""
+        absent, config = super().copy_initial_weights(network, source)
+        if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
+            labels.set_labels(network.config, labels.labels_of(config))
+        return absent, config
+
+    def finish_network(self, network: PreTrainedModel) -> None:
+        """Match the classifier's labels with the data's."""
+        origin = self.init_from or self.backbone
+        self.label_names, self._columns = labels.adopt_labels(network.config, self.label_names, origin)
+
+    # Training and evaluation
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the logits in the order of `label_names`, in float32. (batch, length, labels).
+
+        Args:
+            batch: A batch as the class describes it.
+        """
+        logits: Tensor = self.network(**self.inputs(batch)).logits.float()
+        return labels.in_data_order(logits, self._columns)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the micro-batch's share of the cross-entropy over the labelled tokens of the global batch. ()."""
+        losses = cross_entropy(self.logits(batch).transpose(1, 2), batch["labels"], reduction="none", ignore_index=-100)
+        return (losses * batch["weights"][:, None]).sum() / batch["normaliser"]
+
+    def predict_rows(self, batch: Batch) -> Batch:
+        """Return the label of every token of one batch."""
+        kept = {key: batch[key] for key in ("language", "example_ids", "weights", "sentence", "words", "labels")}
+        return kept | {"predictions": self.logits(batch).argmax(dim=-1)}
+
+    def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
+        """Make one language's table and scores.
+
+        Raises:
+            InputError: Windows are missing: the entities in them are not known here.
+        """
+        if missing:
+            raise InputError(f"{missing} windows got no prediction, so there is no score; run the evaluation again")
+        first, labelled = rows["words"] >= 0, rows["labels"] >= 0
+        predictions = self._by_sentence(rows, "predictions", first)
+        references = self._by_sentence(rows, "labels", first & labelled)
+        is_labelled = bool((first & labelled).any())
+        columns = {
+            "example_id": pa.array(list(predictions), pa.int64()),
+            "labels": pa.array(
+                references.values() if is_labelled else [None] * len(predictions), pa.list_(pa.string())
+            ),
+            "predictions": pa.array(predictions.values(), pa.list_(pa.string())),
+        }
+        if not is_labelled:
+            return pa.table(columns), {}
+        result = span_scores(predictions, references)
+        if bool((labelled & ~first).any()):
+            tokens = [self._by_sentence(rows, name, labelled) for name in ("predictions", "labels")]
+            result["subtoken_f1"] = span_scores(*tokens)["f1"]
+        # Calling no word an entity finds none.
+        return pa.table(columns), result | {"examples": float(len(references)), "chance": 0.0}
+
+    def _by_sentence(self, rows: Batch, column: str, chosen: Tensor) -> dict[int, list[str]]:
+        """Return the names of the chosen tokens' labels, by sentence; windows follow each other as in the text."""
+        names: dict[int, list[str]] = {sentence: [] for sentence in torch.unique(rows["sentence"]).tolist()}
+        sentences = rows["sentence"][:, None].expand_as(chosen)[chosen].tolist()
+        for sentence, label in zip(sentences, rows[column][chosen].tolist(), strict=True):
+            names[sentence].append(self.label_names[label])
+        return names

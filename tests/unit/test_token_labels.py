@@ -1,0 +1,320 @@
+"""Labelled words: column files and rows read as they are, whole, and encoded so that every word is predicted once."""
+
+import gzip
+import json
+from itertools import chain, pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datamodules import CoNLL, TokenLabels
+from datamodules.columns import read_columns
+from datamodules.token_labels import to_iob2, windows
+from ernie_m.errors import InputError
+
+# The first lines of the four kinds of official files, with made-up text.
+ENGLISH = "-DOCSTART- -X- -X- O\n\nAnna NNP I-NP I-PER\nBerlin NNP I-NP I-LOC\nParis NNP I-NP B-LOC\n. . O O\n\n"
+GERMAN = "-DOCSTART- -X- -X- -X- O\n\nGrüße Gruß NN I-NC O\nnach nach APPR I-PC O\nKöln Köln NE I-NC I-LOC\n\n"
+SPANISH = "El DA O\nAño NC B-MISC\nNuevo AQ I-MISC\n\n- Fg O\n\n"
+DUTCH = "-DOCSTART- -DOCSTART- O\nIn Prep O\nItalië N B-LOC\n. Punc O\n"
+
+
+def labels_of(path: Path, tokenizer: Path, **arguments: object) -> list[tuple[list[str], list[str]]]:
+    data = TokenLabels(str(tokenizer), train_files={"en": str(path)}, **arguments)
+    table = data.read("train", [path])
+    names = data.label_names
+    return [
+        (row["words"], [names[label] for label in row["labels"]])
+        for row in table.select(["words", "labels"]).to_pylist()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "expected"),
+    [
+        (ENGLISH, "utf-8", [(["Anna", "Berlin", "Paris", "."], ["B-PER", "B-LOC", "B-LOC", "O"])]),
+        (GERMAN, "iso-8859-1", [(["Grüße", "nach", "Köln"], ["O", "O", "B-LOC"])]),
+        (SPANISH, "iso-8859-1", [(["El", "Año", "Nuevo"], ["O", "B-MISC", "I-MISC"]), (["-"], ["O"])]),
+        (DUTCH, "iso-8859-1", [(["In", "Italië", "."], ["O", "B-LOC", "O"])]),
+        (GERMAN, "utf-8-sig", [(["Grüße", "nach", "Köln"], ["O", "O", "B-LOC"])]),
+        ("en:New\tB-LOC\nen:York\tI-LOC\n\n", "utf-8", [(["New", "York"], ["B-LOC", "I-LOC"])]),
+        ("fr:\tO\nfr:de\tB-PER\n", "utf-8", [(["", "de"], ["O", "B-PER"])]),
+        ("en:a\tO\nb\tB-PER\n", "utf-8", [(["en:a", "b"], ["O", "B-PER"])]),
+        (
+            "a O\n \t \n\n\nb\u00a0c B-X\n\u2028 I-X",
+            "utf-8",
+            [(["a"], ["O"]), (["b\u00a0c", "\u2028"], ["B-X", "I-X"])],
+        ),
+    ],
+    ids=["english", "german", "spanish", "dutch", "mark", "wikiann", "wikiann-empty", "no-prefix", "blank-lines"],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_column_files(
+    content: str, encoding: str, expected: list, ending: str, tmp_path: Path, sample_tokenizer_dir: Path
+) -> None:
+    path = tmp_path / "file.train"
+    path.write_bytes(content.replace("\n", ending).encode(encoding))
+    assert labels_of(path, sample_tokenizer_dir) == expected
+    packed = tmp_path / "file.train.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert labels_of(packed, sample_tokenizer_dir) == expected
+
+
+ROWS = [{"tokens": ["Anna", "in", "New York"], "ner_tags": ["B-PER", "O", "B-LOC"]}, {"tokens": [], "ner_tags": []}]
+
+
+def test_rows_of_every_kind(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    expected = [(row["tokens"], row["ner_tags"]) for row in ROWS]
+    jsonl = tmp_path / "rows.jsonl"
+    jsonl.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    assert labels_of(jsonl, sample_tokenizer_dir) == expected
+    numbered = [{"tokens": row["tokens"], "ner_tags": [names.index(tag) for tag in row["ner_tags"]]} for row in ROWS]
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=names))})
+    parquet = tmp_path / "rows.parquet"
+    Dataset.from_list(numbered, features=features).to_parquet(parquet)
+    assert labels_of(parquet, sample_tokenizer_dir) == expected
+    assert TokenLabels(str(sample_tokenizer_dir), train_files={"en": str(parquet)}).label_names == names
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pa.Table.from_pylist(numbered), bare)
+    assert labels_of(bare, sample_tokenizer_dir, label_names=names) == expected
+    with pytest.raises(InputError, match=r"row 1, word 1: the tag 1 is a number.*label_names"):
+        labels_of(bare, sample_tokenizer_dir)
+    table = tmp_path / "rows.csv"
+    table.write_text("words,tags\nAnna in Rom,I-PER O I-LOC\n", encoding="utf-8")
+    found = labels_of(table, sample_tokenizer_dir, tokens_column="words", tags_column="tags")
+    assert found == [(["Anna", "in", "Rom"], ["B-PER", "O", "B-LOC"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"a O\nb X O\n", r"a\.txt, line 2: 3 columns where the lines before have 2"),
+        ("a.txt", b"a O\n\nb\n", r"a\.txt, line 3: 1 columns"),
+        ("a.txt", b"a\nb\n", r"a\.txt, line 1: one column"),
+        ("a.txt", b"a O\nb S-PER\n", r"a\.txt, line 2: 'S-PER' is no tag"),
+        ("a.txt", b"a O\nb B-\n", r"a\.txt, line 2: 'B-' is no tag"),
+        ("a.txt", b"a O\nb B-DRUG\n", r"a\.txt, line 2: unknown tag 'B-DRUG'; known are O, B-PER"),
+        ("a.txt", b"\xc3\xa9 O\n\xe9 O\n", r"a\.txt, line 2, byte 5: 0xe9 is not UTF-8"),
+        ("a.gz", b"a O\n", r"a\.gz is not a whole gzip file"),
+        ("a.jsonl", b'{"tokens": ["a"], "ner_tags": []}\n', "line 1: 1 words in 'tokens', 0 tags in 'ner_tags'"),
+        ("a.jsonl", b'{"tokens": [1], "ner_tags": ["O"]}\n', "line 1: column 'tokens' holds .1., not a list of words"),
+        ("a.jsonl", b'{"tokens": 1, "ner_tags": ["O"]}\n', "line 1: column 'tokens' is 1; it must be a list"),
+        ("a.jsonl", b'{"tokens": ["a"], "ner_tags": [7]}\n', "line 1, word 1: '7' is no tag"),
+        ("a.jsonl", b'{"tokens": ["a"]}\n', "line 1: no column 'ner_tags'"),
+    ],
+)
+def test_bad_files_are_named_with_the_place(
+    name: str, content: bytes, message: str, tmp_path: Path, sample_tokenizer_dir: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        labels_of(tmp_path / name, sample_tokenizer_dir, label_names=["O", "B-PER", "I-PER"])
+
+
+def test_missing_files_and_labels(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.txt cannot be read: No such file"):
+        read_columns(tmp_path / "nothing.txt")
+    with pytest.raises(InputError, match="must hold O once"):
+        TokenLabels(str(sample_tokenizer_dir), label_names=["O", "B-PER"])
+    only_o = tmp_path / "o.txt"
+    only_o.write_text("a O\n")
+    with pytest.raises(InputError, match="no tag but O"):
+        labels_of(only_o, sample_tokenizer_dir)
+
+
+def test_iob1_becomes_iob2() -> None:
+    """The second LOC of IOB1 begins with B- since it touches the first; an I- behind another type begins an entity."""
+    iob1 = ["I-PER", "I-PER", "O", "I-LOC", "B-LOC", "I-LOC", "I-ORG", "O", "I-LOC"]
+    iob2 = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-LOC", "B-ORG", "O", "B-LOC"]
+    assert to_iob2(iob1) == iob2
+    assert to_iob2(iob2) == iob2
+
+
+def encoded(
+    tokenizer: Path, folder: Path, text: str, **arguments: object
+) -> tuple[TokenLabels, list[dict[str, torch.Tensor]]]:
+    path = folder / "text.train"
+    path.write_text(text, encoding="utf-8")
+    data = TokenLabels(
+        str(tokenizer), train_files={"en": str(path)}, validation_files={"en": str(path)}, cache_dir=str(folder / "c"),
+        **arguments,
+    )  # fmt: skip
+    data.prepare_data()
+    data.setup("fit")
+    return data, list(data.val_dataloader()[0])
+
+
+@pytest.mark.parametrize("label_tokens", ["first", "all"])
+def test_labels_stand_on_the_words_tokens(label_tokens: str, tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    text = "Menschenrechtserklärung B-X\nVölkerverständigung I-X\nist O\nxylophonisch O\n\u200b B-X\n"
+    data, (batch,) = encoded(sample_tokenizer_dir, tmp_path, text, label_tokens=label_tokens)
+    tokenizer = data.tokenizer
+    words = [line.split(" ")[0] for line in text.splitlines()]
+    pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] or [tokenizer.unk_token_id] for word in words]
+    assert len(pieces[0]) > 1
+    assert pieces[-1] == [tokenizer.unk_token_id]
+    assert batch["input_ids"][0].tolist() == [tokenizer.cls_token_id, *chain(*pieces), tokenizer.sep_token_id]
+    expected_words, expected = [-1], [-100]
+    names = [line.split(" ")[1] for line in text.splitlines()]
+    for number, (ids, name) in enumerate(zip(pieces, names, strict=True)):
+        label = data.label_names.index(name)
+        rest = data.label_names.index(name.replace("B-", "I-")) if label_tokens == "all" else -100
+        expected_words += [number] + [-1] * (len(ids) - 1)
+        expected += [label] + [rest] * (len(ids) - 1)
+    assert batch["words"][0].tolist() == [*expected_words, -1]
+    assert batch["labels"][0].tolist() == [*expected, -100]
+
+
+def test_long_sentences_become_windows_and_lose_no_word(
+    tmp_path: Path, sample_tokenizer_dir: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    sentences = [["Wort", "Menschenrechtserklärung"] * 20, ["kurz"], ["Donaudampfschifffahrtsgesellschaft" * 5, "Ende"]]
+    text = "\n\n".join("\n".join(f"{word} {'B-X' if i % 3 else 'O'}" for i, word in enumerate(s)) for s in sentences)
+    data, batches = encoded(sample_tokenizer_dir, tmp_path, text, max_length=16)
+    seen: dict[int, list[int]] = {}
+    for batch in batches:
+        assert batch["input_ids"].shape[1] <= 16
+        for row, sentence in enumerate(batch["sentence"].tolist()):
+            chosen = batch["words"][row] >= 0
+            seen.setdefault(sentence, []).extend(batch["words"][row][chosen].tolist())
+            labels = [data.label_names[label] for label in batch["labels"][row][chosen].tolist()]
+            assert labels == ["B-X" if i % 3 else "O" for i in batch["words"][row][chosen].tolist()]
+            assert bool((batch["labels"][row][~chosen] == -100).all())
+    assert {sentence: sorted(words) for sentence, words in seen.items()} == {
+        number: list(range(len(sentence))) for number, sentence in enumerate(sentences)
+    }
+    assert "3 sentences, 43 words" in data.summary(data.row_set("train", ["en"]).parts[0])
+    assert any("1 words have more tokens than fit" in str(warning.message) for warning in recwarn)
+
+
+@given(st.lists(st.integers(1, 12), max_size=60), st.integers(12, 40))
+def test_windows_predict_every_word_once_and_fit(counts: list[int], room: int) -> None:
+    found = list(windows(counts, room))
+    assert [word for window in found for word in range(window.first, window.last)] == list(range(len(counts)))
+    for window in found:
+        assert window.begin <= window.first <= window.last <= window.end
+        assert sum(counts[window.begin : window.end]) <= room
+        whole = sum(counts) <= room
+        assert (window.begin, window.end) == (0, len(counts)) if whole else window.first < window.last
+    for before, after in pairwise(found):
+        # Unless words are too long for it, a word at the border is seen with words of both sides.
+        if max(counts) <= room // 8:
+            assert before.end > before.last
+            assert after.begin < after.first
+
+
+def test_the_normaliser_counts_labelled_tokens(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    text = "\n\n".join("\n".join(f"Menschenrechte{i} B-X" for i in range(size)) for size in (1, 5, 2, 7, 3, 1))
+    data, _ = encoded(sample_tokenizer_dir, tmp_path, text, label_tokens="all", global_batch_size=4, micro_batch_size=2)
+    steps = list(data.train_dataloader())
+    assert [len(step) for step in steps] == [2, 1]
+    for step in steps:
+        labelled = sum(int(((micro["labels"] != -100) * micro["weights"][:, None]).sum()) for micro in step)
+        assert [float(micro["normaliser"]) for micro in step] == [labelled] * len(step)
+
+
+OFFICIAL = {"eng": ENGLISH, "deu": GERMAN, "esp": SPANISH, "ned": DUTCH}
+
+
+def test_conll_finds_the_official_files_and_the_hubs(
+    tmp_path: Path, sample_tokenizer_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for prefix, content in OFFICIAL.items():
+        for ending in ("train", "testa", "testb"):
+            (tmp_path / f"{prefix}.{ending}").write_bytes(content.encode("iso-8859-1"))
+    hub = tmp_path / "hub"
+    for split in ("train", "validation", "test"):
+        (hub / "es" / split).mkdir(parents=True)
+        row = {"id": "0", "tokens": ["Madrid", "."], "ner_tags": [5, 0]}
+        features = Features(
+            {
+                "id": Value("string"),
+                "tokens": Sequence(Value("string")),
+                "ner_tags": Sequence(
+                    ClassLabel(names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"])
+                ),
+            }
+        )
+        Dataset.from_list([row], features=features).to_parquet(hub / "es" / split / "0000.parquet")
+    paths = {"en": str(tmp_path), "de": str(tmp_path), "es": str(hub), "nl": str(tmp_path)}
+    data = CoNLL(str(sample_tokenizer_dir), paths, cache_dir=str(tmp_path / "cache"))
+    data.setup("fit")
+    with caplog.at_level("INFO"):
+        data.setup("test")
+    assert data.eval_languages("test") == ["en", "de", "es", "nl"]
+    assert "test/en: 1 sentences, 4 words, 3 entities: LOC 2, PER 1" in caplog.text
+    assert "test/es: 1 sentences, 2 words, 1 entities: LOC 1" in caplog.text
+    assert "test/de: 1 sentences, 3 words, 1 entities: LOC 1" in caplog.text
+
+
+def test_conll_says_what_is_missing(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    data = CoNLL(str(sample_tokenizer_dir), {"en": str(tmp_path), "de": None}, cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(InputError, match=r"test data of 'en'.*holds no eng\.testb, and .*no file 'conll2003/test/"):
+        data.setup("test")
+    (tmp_path / "eng.testb").write_text(ENGLISH)
+    with pytest.raises(InputError, match=r"'de': it is licensed and not on the Hub: set data\.paths\.de"):
+        data.setup("test")
+    with pytest.raises(InputError, match="train_languages names 'fr'; CoNLL has en, de, es, nl"):
+        CoNLL(str(sample_tokenizer_dir), {}, train_languages=["fr"])
+
+
+def test_predictions_are_written_with_the_files_own_columns(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    table = pa.table({"example_id": [1, 0], "predictions": [["O"], ["B-PER", "O", "B-LOC", "O"]]})
+    columns = tmp_path / "in.txt"
+    columns.write_text(ENGLISH + "Ende NN I-NP O\n", encoding="utf-8")
+    data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(columns), predict_language="en")
+    assert data.predictions_as_text({"en": table}) == (
+        "Anna NNP I-NP I-PER B-PER\nBerlin NNP I-NP I-LOC O\nParis NNP I-NP B-LOC B-LOC\n. . O O O\n\n"
+        "Ende NN I-NP O O\n\n"
+    )
+    rows = tmp_path / "in.jsonl"
+    rows.write_text('{"tokens": ["Anna", "in", "New York", "."]}\n{"tokens": ["Ende"]}\n', encoding="utf-8")
+    data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(rows), predict_language="en")
+    expected = "Anna\tB-PER\nin\tO\nNew York\tB-LOC\n.\tO\n\nEnde\tO\n\n"
+    assert data.predictions_as_text({"en": table}) == expected
+
+
+WORD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1, max_size=5)
+TAG = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.lists(st.tuples(WORD, TAG), min_size=1, max_size=4), min_size=1, max_size=4),
+    st.integers(0, 10**6),
+    st.sampled_from(["none", "drop", "double", "byte", "cut"]),
+)
+def test_a_mutated_file_is_read_whole_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, sentences: list, place: int, mutation: str
+) -> None:
+    """Against the plainest reading of the same text: every line that is not blank is a word, in its order."""
+    text = "\n".join("".join(f"{word}\t{tag}\n" for word, tag in sentence) for sentence in sentences)
+    raw = bytearray(text.encode())
+    place %= len(raw)
+    if mutation == "drop":
+        del raw[place]
+    elif mutation == "double":
+        raw.insert(place, raw[place])
+    elif mutation == "byte":
+        raw[place] = 0xFF
+    elif mutation == "cut":
+        del raw[place:]
+    path = tmp_path_factory.getbasetemp() / "mutated.tsv"
+    path.write_bytes(raw)
+    try:
+        found = read_columns(path)
+    except InputError:
+        return
+    lines = bytes(raw).decode(found.encoding).removeprefix("\ufeff").split("\n")
+    kept = [line.rstrip("\r") for line in lines if line.rstrip("\r").strip(" \t")]
+    kept = [line for line in kept if line.split(found.separator)[0].strip(" ") != "-DOCSTART-"]
+    words = [columns for sentence in found.sentences for columns in sentence]
+    assert len(words) == len(kept)
+    assert [columns[-1] for columns in words] == [line.split(found.separator)[-1].strip(" ") for line in kept]
