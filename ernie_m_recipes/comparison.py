@@ -23,6 +23,8 @@ ELSEWHERE = tuple(pattern for pattern in MAY_DIFFER if "limit" not in pattern)
 """What seeds of one experiment may differ in: the seed, and where they were computed."""
 
 SAMPLES = 10_000
+CARD_METRICS = {"subtoken_f1": "f1"}
+"""Scores that the card has under another name: Baidu's F1 of named entities is that of tokens, not of words."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if m not in NOT_SCORES)
         for metric in metrics:
             values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
-            scores.setdefault(language, {})[metric] = score(values, (published or {}).get(language, {}).get(metric))
+            figure = (published or {}).get(language, {}).get(CARD_METRICS.get(metric, metric))
+            scores.setdefault(language, {})[metric] = score(values, figure)
     return Comparison(
         runs[0].recipe, stage, [run.seed for run in runs], [str(run.folder) for run in runs], row, card, scores
     )

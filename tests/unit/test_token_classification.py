@@ -42,6 +42,9 @@ def spans(tags: list[str]) -> set[tuple[int, int, str]]:
     return found
 
 
+TAG = st.sampled_from(LABELS)
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), max_size=8), min_size=1, max_size=5)
