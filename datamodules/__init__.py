@@ -6,6 +6,7 @@ from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .pair_classification import PairClassification
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .tatoeba import Tatoeba
 from .xnli import XNLI
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "PairClassification",
     "ParallelText",
     "TaskDataModule",
+    "Tatoeba",
     "TrainBatchSampler",
 ]

@@ -103,9 +103,24 @@ def files_by_language(data_set: str, known: Sequence[str], split: str, languages
     Raises:
         InputError: A language is unknown or named twice.
     """
+    check_languages(data_set, known, split, languages)
+    return {language: f"{language}/{split}-*.parquet" for language in languages}
+
+
+def check_languages(data_set: str, known: Sequence[str], split: str, languages: Sequence[str]) -> None:
+    """Sees to it that languages are among the known ones and named once.
+
+    Args:
+        data_set: What to call the data set.
+        known: The languages that it has.
+        split: "train", "validation" or "test".
+        languages: The languages that are wanted.
+
+    Raises:
+        InputError: A language is unknown or named twice.
+    """
     unknown = [language for language in languages if language not in known]
     if unknown:
         raise InputError(f"{split}_languages names '{unknown[0]}'; {data_set} has {', '.join(known)}.")
     if len(set(languages)) != len(languages):
         raise InputError(f"{split}_languages names a language twice: {', '.join(languages)}.")
-    return {language: f"{language}/{split}-*.parquet" for language in languages}
