@@ -7,6 +7,7 @@ from .conll import CoNLL
 from .pair_classification import PairClassification
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .tatoeba import Tatoeba
 from .token_labels import TokenLabels
 from .xnli import XNLI
 
@@ -19,6 +20,7 @@ __all__ = [
     "PairClassification",
     "ParallelText",
     "TaskDataModule",
+    "Tatoeba",
     "TokenLabels",
     "TrainBatchSampler",
 ]

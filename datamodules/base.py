@@ -133,8 +133,8 @@ class TaskDataModule(LightningDataModule):
     # What a subclass says.
 
     @abstractmethod
-    def read(self, split: str, paths: list[Path]) -> pa.Table:
-        """Reads and checks what `encode` needs."""
+    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
+        """Reads and checks what `encode` needs of the files of one split and language."""
 
     @abstractmethod
     def encode(self, table: pa.Table) -> pa.RecordBatch:
@@ -145,7 +145,7 @@ class TaskDataModule(LightningDataModule):
         """The columns of the cached rows."""
 
     @abstractmethod
-    def settings(self, split: str) -> dict[str, Any]:
+    def settings(self, split: str, language: str) -> dict[str, Any]:
         """What the cached rows depend on besides files, tokenizer and `max_length`; as JSON can hold it."""
 
     @abstractmethod
@@ -176,6 +176,10 @@ class TaskDataModule(LightningDataModule):
             tables: Language to predictions.
         """
         raise NotImplementedError
+
+    def chosen(self, split: str, language: str, rows: ArrowRows) -> ArrowRows:
+        """The rows of one split and language that are used; a subclass may leave some out."""
+        return rows
 
     def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
         """The sampler of the training data; a subclass may plan otherwise."""
@@ -303,7 +307,7 @@ class TaskDataModule(LightningDataModule):
             known = dict.fromkeys(language for of_language in self._files.values() for language in of_language)
             raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
         for split in splits:
-            for column in self.read(split, self.files(split, language, download=True)[0]).columns:
+            for column in self.read(split, language, self.files(split, language, download=True)[0]).columns:
                 if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                     yield from (value.as_py() for value in column)
 
@@ -458,12 +462,15 @@ class TaskDataModule(LightningDataModule):
             "files": [[digest, *path.suffixes] for digest, path in zip(digests, paths, strict=True)],
             "tokenizer": self._tokenizer_digest,
             "max_length": self.max_length,
-            "settings": self.settings(split),
+            "settings": self.settings(split, language),
         }
         rows = open_or_build(
-            self.cache_dir, key, self.schema(split), lambda: self._encoded(split, language, self.read(split, paths))
+            self.cache_dir,
+            key,
+            self.schema(split),
+            lambda: self._encoded(split, language, self.read(split, language, paths)),
         )
-        self._rows[split, language] = rows
+        rows = self._rows[split, language] = self.chosen(split, language, rows)
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"
         if summary := self.summary(rows):

@@ -65,10 +65,12 @@ class ArrowRows:
 
     Args:
         path: An Arrow file in the streaming format, as `datasets` writes it.
+        kept: The rows of it that count, ascending; None for all.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: NDArray[np.int64] | None = None) -> None:
         self.path = path
+        self.kept = kept
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
             self._table = stream.read_all()
         self._lists: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
@@ -84,10 +86,10 @@ class ArrowRows:
                 self._scalars[name] = column.to_numpy()
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self._table.num_rows) if self.kept is None else len(self.kept)
 
-    def __reduce__(self) -> tuple[type["ArrowRows"], tuple[Path]]:
-        return ArrowRows, (self.path,)
+    def __reduce__(self) -> tuple[type["ArrowRows"], tuple[Path, NDArray[np.int64] | None]]:
+        return ArrowRows, (self.path, self.kept)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -101,21 +103,23 @@ class ArrowRows:
         return list(self._table.column_names)
 
     def values(self, column: str) -> list[NDArray[Any]]:
-        """What all lists of a column hold, end to end, in one array or several."""
+        """What all lists of a column hold, end to end, in one array or several; those of rows left out too."""
         return [values for _, values in self._lists[column]]
 
     def lengths(self, column: str) -> NDArray[np.int64]:
         """The length of every row's list, shape (rows,)."""
         if not self._lists[column]:
             return np.zeros(0, dtype=np.int64)
-        return np.concatenate([np.diff(offsets) for offsets, _ in self._lists[column]]).astype(np.int64)
+        lengths = np.concatenate([np.diff(offsets) for offsets, _ in self._lists[column]]).astype(np.int64)
+        return lengths if self.kept is None else lengths[self.kept]
 
     def scalars(self, column: str) -> NDArray[Any]:
         """A column of numbers, shape (rows,)."""
-        return self._scalars[column]
+        return self._scalars[column] if self.kept is None else self._scalars[column][self.kept]
 
     def lists_at(self, column: str, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
         """The lists of some rows; views, not to be written to."""
+        rows = rows if self.kept is None else self.kept[rows]
         chunks = np.searchsorted(self._starts, rows, side="right") - 1
         places = rows - self._starts[chunks]
         data = self._lists[column]

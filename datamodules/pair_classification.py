@@ -108,7 +108,7 @@ class PairClassification(TaskDataModule):
             self._label_names = self._find_label_names()
         return self._label_names
 
-    def read(self, split: str, paths: list[Path]) -> pa.Table:
+    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
         """Reads the texts and, except for prediction, the labels as numbers."""
         texts = self._text_columns()
         labelled = split != "predict"
@@ -136,7 +136,7 @@ class PairClassification(TaskDataModule):
         fields = [(name, pa.list_(pa.int32())) for name in self._token_columns]
         return pa.schema(fields if split == "predict" else [*fields, ("label", pa.int32())])
 
-    def settings(self, split: str) -> dict[str, Any]:
+    def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns and the labels."""
         settings: dict[str, Any] = {"rows": "texts", "columns": [self.first_column, self.second_column]}
         if split != "predict":

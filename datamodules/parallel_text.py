@@ -38,8 +38,9 @@ class ParallelText(TaskDataModule):
             None where they are paths of their own.
         revision: Branch, tag or commit of a Hub data set.
         source_language: The language of the sources.
-        source_column: Column of the sources; None for TSV files without header, whose first column it is.
-        target_column: Column of the targets; None together with `source_column`.
+        source_column: Column of the sources; None for TSV files without header, whose first column it is. `a.b` is the
+            field `b` of objects in column `a`; `{language}` stands for the language of the file.
+        target_column: Column of the targets, likewise; None together with `source_column`.
         one_language_per_batch: Whether a training batch holds one language's pairs, which makes the counter-examples
             harder; otherwise languages are mixed.
         predict_path: File of pairs to predict on.
@@ -102,11 +103,18 @@ class ParallelText(TaskDataModule):
         if predict_path is not None:
             self.add_predict(predict_path, predict_language)
 
-    def read(self, split: str, paths: list[Path]) -> pa.Table:
+    def columns(self, split: str, language: str) -> list[str] | None:
+        """The columns of both sides in the files of a split and language; None where nothing names them."""
+        if self.source_column is None or self.target_column is None:
+            return None
+        return [name.replace("{language}", language) for name in (self.source_column, self.target_column)]
+
+    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
         """Reads both sides."""
-        columns = [self.source_column or "source", self.target_column or "target"]
-        rows = read_rows(paths, columns, header=self.source_column is not None)
-        return pa.table([texts_of(rows, column) for column in columns], names=["source", "target"])
+        columns = self.columns(split, language)
+        names = columns or ["source", "target"]
+        rows = read_rows(paths, names, header=columns is not None)
+        return pa.table([texts_of(rows, name) for name in names], names=["source", "target"])
 
     def encode(self, table: pa.Table) -> pa.RecordBatch:
         """Tokenises both sides."""
@@ -125,9 +133,9 @@ class ParallelText(TaskDataModule):
             fields += [(f"{side}_input_ids", pa.list_(pa.int32())), (f"{side}_key", pa.int64())]
         return pa.schema(fields)
 
-    def settings(self, split: str) -> dict[str, Any]:
+    def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns."""
-        return {"rows": "parallel", "columns": [self.source_column, self.target_column]}
+        return {"rows": "parallel", "columns": self.columns(split, language)}
 
     def lengths(self, rows: RowSet) -> ArrayLike:
         """The tokens of every pair, both sides together."""

@@ -1,4 +1,4 @@
-"""Reads the named columns of CSV, TSV, JSONL and Parquet files and names the file and line of whatever is wrong."""
+"""Reads columns of CSV, TSV, JSONL and Parquet files, or plain lines, and names the file and line of what is wrong."""
 
 import csv
 import gzip
@@ -7,13 +7,14 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -51,7 +52,8 @@ def read_rows(paths: Sequence[Path], columns: Sequence[str], *, header: bool = T
     Args:
         paths: `.csv` (comma, quoted where needed), `.tsv` (tab, never quoted) or `.jsonl` (an object a line), in UTF-8,
             also with `.gz` after it; `.parquet`, or `.arrow` as `datasets` saves it. Empty lines are no rows.
-        columns: The columns to read, by name.
+        columns: The columns to read, by name. `a.b` is the field `b` of the objects in column `a`, where no column
+            itself is called so.
         header: Whether the first line of a CSV or TSV file names the columns. Without it a file must have exactly as
             many columns as are asked for.
 
@@ -105,6 +107,23 @@ def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
     return values
 
 
+def read_lines(path: Path) -> list[str]:
+    """Reads a text file in which every line is a text, an empty one too.
+
+    Args:
+        path: A file in UTF-8, with or without a byte order mark; lines end in a line feed, or a carriage return and
+            one, and the last one may end without.
+
+    Returns:
+        The lines without their ends.
+
+    Raises:
+        InputError: The file cannot be read or is not UTF-8.
+    """
+    with _located(path), _open_text(path) as file:
+        return [line.removesuffix("\n").removesuffix("\r") for line in file]
+
+
 def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Table, NDArray[np.int64] | None]:
     if not path.is_file():
         raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
@@ -126,18 +145,42 @@ def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Tab
 
 
 def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
-    _check_columns(f"{path}", columns, _schema(path).names)
+    schema = _schema(path)
+    _check_columns(f"{path}", columns, _dotted(schema))
+    places = [_place(list(schema), column) for column in columns]
+    own = list(dict.fromkeys(top for top, *_ in places))
     try:
         if path.suffix == ".arrow":
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 table = stream.read_all()
         else:
-            table = pq.read_table(path, columns=list(columns), partitioning=None)
-        table = table.select(list(columns)).replace_schema_metadata()
+            table = pq.read_table(path, columns=own, partitioning=None)
+        found = [pc.struct_field(table.column(top), rest) if rest else table.column(top) for top, *rest in places]
+        table = pa.table(found, names=list(columns))
         table.validate(full=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
     return table
+
+
+def _place(fields: Sequence[pa.Field], name: str) -> list[str]:
+    """The names on the way to a column or, by its dotted name, to a field within one; none where there is none."""
+    if any(field.name == name for field in fields):
+        return [name]
+    for field in fields:
+        if pa.types.is_struct(field.type) and name.startswith(f"{field.name}."):
+            rest = _place(list(field.type), name[len(field.name) + 1 :])
+            if rest:
+                return [field.name, *rest]
+    return []
+
+
+def _dotted(fields: Iterable[pa.Field]) -> Iterator[str]:
+    """The names of columns, and of those fields that columns of objects have."""
+    for field in fields:
+        yield field.name
+        if pa.types.is_struct(field.type):
+            yield from (f"{field.name}.{name}" for name in _dotted(field.type))
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -206,9 +249,9 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> tuple[list[list[Any]], li
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
             try:
                 for column, name in zip(values, columns, strict=True):
-                    column.append(record[name])
-            except KeyError:
-                _check_columns(f"{path}, line {number}", columns, record)
+                    column.append(_value(record, name))
+            except KeyError as error:
+                raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
             lines.append(number)
     return values, lines
 
@@ -217,7 +260,33 @@ def _check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -
     present = list(present)
     missing = [column for column in columns if column not in present]
     if missing:
-        raise InputError(f"{place}: no column '{missing[0]}'; it has {', '.join(map(repr, present)) or 'none'}.")
+        raise _absent(place, missing[0], present)
+
+
+def _absent(place: str, column: str, present: Iterable[str]) -> InputError:
+    return InputError(f"{place}: no column '{column}'; it has {', '.join(map(repr, present)) or 'none'}.")
+
+
+def _value(record: Mapping[str, Any], name: str) -> Any:
+    """The value of a key or, by its dotted name, of a key of an object within; None within a null."""
+    if name in record:
+        return record[name]
+    for key, value in record.items():
+        if name.startswith(f"{key}."):
+            if value is None:
+                return None
+            if isinstance(value, dict):
+                with suppress(KeyError):
+                    return _value(value, name[len(key) + 1 :])
+    raise KeyError(name)
+
+
+def _keys(record: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of an object and of the objects within."""
+    for key, value in record.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}" for name in _keys(value))
 
 
 def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]) -> InputError:

@@ -141,7 +141,7 @@ class TokenLabels(TaskDataModule):
             self._label_names = self._find_label_names()
         return self._label_names
 
-    def read(self, split: str, paths: list[Path]) -> pa.Table:
+    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
         """Reads the words and, except for prediction, the labels as numbers."""
         words: list[list[str]] = []
         labels: list[NDArray[np.int32]] = []
@@ -199,7 +199,7 @@ class TokenLabels(TaskDataModule):
             [(name, pa.int32() if name == "sentence" else lists) for name in self._row_columns(split != "predict")]
         )
 
-    def settings(self, split: str) -> dict[str, Any]:
+    def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns and the labels."""
         settings: dict[str, Any] = {"rows": "token labels", "columns": [self.tokens_column, self.tags_column]}
         if split != "predict":

@@ -143,7 +143,7 @@ class RecipeCLI(LightningCLI):
             return
         settings = self.config[self.subcommand]
         if self.subcommand == "fit":
-            found = [problem for rule in rules.NECESSARY for problem in rule(settings.as_dict())]
+            found = [problem for rule in rules.TO_TRAIN for problem in rule(settings.as_dict())]
             if found:
                 raise InputError("\n".join(found))
         if settings.trainer.accelerator == "cpu" or not torch.cuda.is_available():

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
 from ernie_m.errors import InputError
 
 from .card import figures_of
 from .record import RESULTS, RUN_ALONE, read_json
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
-from .tables import MEAN, NOT_SCORES, Results
+from .tables import MEAN, Results, is_score
 from .targets import CONFIG, RECORD
 
 SPLITS = {"test": "test", "validate": "validation"}
@@ -174,15 +175,16 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         card, published = "only a part of the test data was scored: not compared", None
     else:
         card = f"the card's row {row.model}, {row.setting}, for {row.task}"
-        own = [language for language in published if language != MEAN]
-        if own and set(own) != set(tested):
+        # The card has only the mean of Tatoeba's languages, which are XTREME's.
+        own = [language for language in published if language != MEAN] or list(TATOEBA_LANGUAGES)
+        if set(own) != set(tested):
             card += f"; its mean is over {len(own)} languages, this one over {len(tested)}: not compared"
             published = {language: figures for language, figures in published.items() if language != MEAN}
     order = [language for language in published or {} if language in tested]
     order += [language for language in tested if language not in order]
     scores: dict[str, dict[str, Score]] = {}
     for language in [*order, MEAN]:
-        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if m not in NOT_SCORES)
+        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_score(m))
         for metric in metrics:
             values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
             figure = (published or {}).get(language, {}).get(CARD_METRICS.get(metric, metric))

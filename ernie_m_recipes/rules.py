@@ -17,6 +17,19 @@ def arguments(settings: Settings, part: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def trains(settings: Settings) -> bool:
+    """Say whether a recipe names training data; one that does not is there to be tested alone."""
+    data = arguments(settings, "data")
+    named = [data[key] for key in ("train_languages", "train_files") if key in data]
+    return not named or bool(named[0])
+
+
+def training_data(settings: Settings) -> Iterator[str]:
+    """There is something to train on."""
+    if not trains(settings):
+        yield "this recipe has no training data: it scores a network as it is, with `ernie-m test` in place of `fit`"
+
+
 def one_seed(settings: Settings) -> Iterator[str]:
     """The order of the data follows the run's seed."""
     seed = arguments(settings, "data").get("seed", settings["seed_everything"])
@@ -57,7 +70,7 @@ def optimisation(settings: Settings) -> Iterator[str]:
         yield f"model.layer_decay is {decay}; it must be above 0 and at most 1"
     if (warmup := model.get("warmup_ratio")) is not None and not 0 <= warmup < 1:
         yield f"model.warmup_ratio is {warmup}; it must be at least 0 and below 1"
-    if trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1:
+    if trains(settings) and trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1:
         yield "the schedule has no end; set trainer.max_epochs or trainer.max_steps"
     if (precision := str(trainer["precision"])) not in PRECISIONS:
         yield f"trainer.precision is {precision}; known are {', '.join(PRECISIONS)}"
@@ -65,6 +78,8 @@ def optimisation(settings: Settings) -> Iterator[str]:
 
 def validation(settings: Settings) -> Iterator[str]:
     """What chooses the checkpoint, or stops early, is a score that the validation gives."""
+    if not trains(settings):
+        return
     data, trainer = arguments(settings, "data"), settings["trainer"]
     languages = list(data.get("validation_languages") or data.get("validation_files") or [])
     callbacks = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
@@ -106,6 +121,9 @@ def strategy(settings: Settings) -> Iterator[str]:
 
 NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation)
 """What every run must keep; it would fail or mislead otherwise, often late."""
+
+TO_TRAIN: tuple[Rule, ...] = (training_data, *NECESSARY)
+"""What `fit` asks of a recipe."""
 
 CUSTOMARY: tuple[Rule, ...] = (one_seed, one_backbone, strategy)
 """What recipes keep; a run may deviate on purpose."""

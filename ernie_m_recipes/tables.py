@@ -7,8 +7,16 @@ from rich.console import Console
 from rich.table import Table
 
 Results = Mapping[str, Mapping[str, float]]
-NOT_SCORES = ("examples", "missing", "ties", "chance", "collapsed")
+NOT_SCORES = ("examples", "missing", "ties", "duplicates", "chance", "collapsed")
+LAYER = "layer_"
+"""What the names of the scores of single layers begin with."""
+
 MEAN = "mean"
+
+
+def is_score(name: str) -> bool:
+    """Say whether an entry of a language's results is a score of the network: no count, and of no single layer."""
+    return name not in NOT_SCORES and not name.startswith(LAYER)
 
 
 def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]:
@@ -24,7 +32,7 @@ def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]
     """
     shown: list[tuple[str, Results, str]] = []
     for number, (name, results) in enumerate(columns.items(), start=1):
-        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if m not in NOT_SCORES))
+        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if is_score(m)))
         shown += [(name, results, metric) for metric in metrics[:1]]
         if number == len(columns):
             shown += [(f"{name} {metric}", results, metric) for metric in metrics[1:]]
@@ -46,13 +54,25 @@ def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]
 
 
 def print_scores(title: str, columns: Mapping[str, Results]) -> None:
-    """Print a per-language table, in percent.
+    """Print a per-language table, in percent, then the means of single layers and how many ties there were, if any.
 
     Args:
         title: The line above it.
         columns: As in `rows_of`.
     """
     print_table(title, *rows_of(columns))
+    means = {name: results.get(MEAN, {}) for name, results in columns.items()}
+    swept = {name: scores for name, scores in means.items() if any(metric.startswith(LAYER) for metric in scores)}
+    if layers := list(dict.fromkeys(metric for scores in swept.values() for metric in scores if LAYER in metric)):
+        rows = [
+            [layer.removeprefix(LAYER), *(f"{100 * scores[layer]:.2f}" for scores in swept.values())]
+            for layer in layers
+        ]
+        print_table("accuracy by layer, mean of the languages", ["layer", *swept], rows)
+    for name, scores in means.items():
+        if scores.get("ties") or scores.get("duplicates"):
+            ties, duplicates = int(scores["ties"]), int(scores["duplicates"])
+            print(f"{name}: {ties:,} ties, {duplicates:,} sentences that stand more than once on their side")
 
 
 def print_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

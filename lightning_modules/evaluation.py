@@ -18,7 +18,7 @@ Score = Callable[[dict[str, Tensor], int], tuple[pa.Table, dict[str, float]]]
 # How far above guessing a run must be for a language to tell; below it, small development data say nothing.
 _TELLING = 0.1
 
-COUNTS = ("examples", "missing", "ties")
+COUNTS = ("examples", "missing", "ties", "duplicates")
 """Entries of a language's results that are numbers of examples: summed over languages, not logged."""
 
 

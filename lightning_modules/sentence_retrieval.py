@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, pad
+from torch.nn.functional import cross_entropy, normalize, pad, softplus
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
@@ -18,9 +19,12 @@ from . import networks, scores
 from .base import Batch, TaskModule
 from .compilation import CompileChoice
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
+from .layer_sweep import LayerSweep
 from .optimization import FAMILIES, DecayVariant, Schedule
 
 Pooling = Literal["mean", "cls"]
+Objective = Literal["softmax", "hardest_negative"]
+Counted = Literal["both", "source_to_target", "target_to_source"]
 
 # Odd, and far from the small differences between token ids: 2^64 over the golden ratio, as a signed number.
 _HASH_FACTOR = -7046029254386353131
@@ -33,21 +37,35 @@ class SentenceRetrieval(TaskModule):
     (batch, length) int64, row i of both a pair; `example_ids` and `language` (batch,) int64; `weights` (batch,)
     float32, 0 for a filler; in training `normaliser` (), the pairs of the global batch over the number of processes.
 
-    Trained with the symmetric softmax over the global batch (InfoNCE): each sentence against all sentences of the other
-    side, of all processes, but those that are duplicates of its own pair's. It needs the whole batch at once and
-    refuses more than one micro-batch.
+    Trained on the global batch, each sentence against the sentences of the other side, of all processes, but those that
+    are duplicates of its own pair's. It needs the whole batch at once and refuses more than one micro-batch. With the
+    cosines s of sentence i and candidate j, the temperature t, and the mean over both directions,
+
+    - "softmax" is InfoNCE: the cross entropy of softmax_j(s_ij / t) against j = i;
+    - "hardest_negative" is binary cross-entropy: -log sigmoid(s_ii / t) - log(1 - sigmoid(max_{j != i} s_ij / t)); a
+      sentence without counter-examples has the first term alone.
 
     Scores of a language: `source_to_target` (the source sentences search the target sentences), `target_to_source`,
-    and their mean `accuracy`. Where the source is English and the target another language, `source_to_target` is what
-    XTREME's code computes for Tatoeba. `tables` have the columns `example_id`, and for either direction
+    and `accuracy`, one of them or their mean. Where the source is English and the target another language,
+    `source_to_target` is what XTREME's code computes for Tatoeba. Right is a sentence's own pair alone: where its
+    duplicate stands first among equally near ones, the answer is wrong, as in that code. `ties` counts the answers that
+    another candidate could have given, `duplicates` the sentences that stand more than once on their side, by their
+    token ids; both over both directions. With `sweep_layers`, `layer_0` (the embeddings), `layer_1` and so on are what
+    `accuracy` would be at those layers; an evaluation then must have all batches of a language one after the other.
+
+    `tables` have the columns `example_id`, and for either direction
     `prediction_<direction>` (the example id of the nearest) and `similarity_<direction>` (its cosine).
 
     Args:
         backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT.
         pooling: "mean" of all tokens that are not padding, or the vector of the first ("cls").
         layer: Encoder layers below the vectors: 0 for the embeddings, all where null. XTREME's "layer 7" is 8 here.
+        objective: What is trained, "softmax" or "hardest_negative".
         temperature: Divides the cosine similarities in the loss.
         learn_temperature: Train the temperature too, from that value on.
+        counted: The direction whose score is called `accuracy`, "source_to_target" or "target_to_source"; "both" for
+            their mean.
+        sweep_layers: Score every layer in evaluations, from the same pass through the network.
         from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
             tokenizer alone is read.
         init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
@@ -75,8 +93,11 @@ class SentenceRetrieval(TaskModule):
         backbone: str,
         pooling: Pooling = "mean",
         layer: int | None = None,
+        objective: Objective = "softmax",
         temperature: float = 0.05,
         learn_temperature: bool = False,
+        counted: Counted = "both",
+        sweep_layers: bool = False,
         from_scratch: dict[str, Any] | None = None,
         init_from: str | None = None,
         learning_rate: float = 5e-5,
@@ -115,6 +136,10 @@ class SentenceRetrieval(TaskModule):
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling
         self.layer = layer
+        self.objective: Objective = objective
+        self.counted: Counted = counted
+        self.sweep_layers = sweep_layers
+        self._sweep = LayerSweep()
         self.temperature = temperature
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
 
@@ -160,6 +185,19 @@ class SentenceRetrieval(TaskModule):
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=self.layer is not None
         )
         hidden = outputs.last_hidden_state if self.layer is None else outputs.hidden_states[self.layer]
+        return self._pool(hidden, attention_mask)
+
+    def embed_layers(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return unit vectors of sentences at every layer, the embeddings first. (batch, layers, width) float32.
+
+        Args:
+            input_ids: (batch, length) int64
+            attention_mask: 1 for a token, 0 for padding. (batch, length) int64
+        """
+        outputs = self.network(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        return torch.stack([self._pool(hidden, attention_mask) for hidden in outputs.hidden_states], dim=1)
+
+    def _pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         if self.pooling == "cls":
             return normalize(hidden[:, 0].float())
         mask = attention_mask[:, :, None].float()
@@ -171,6 +209,11 @@ class SentenceRetrieval(TaskModule):
         Args:
             batch: A batch as the class describes it.
         """
+        vectors = self.embed(*self._both_sides(batch))
+        return vectors[: len(batch["weights"])], vectors[len(batch["weights"]) :]
+
+    def _both_sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the ids and the mask of the sources and, below them, of the targets. Both (2 batch, length) int64."""
         source, target = batch["source_input_ids"], batch["target_input_ids"]
         length = max(source.shape[1], target.shape[1])
         filling = self.network.config.pad_token_id or 0
@@ -179,11 +222,10 @@ class SentenceRetrieval(TaskModule):
             pad(part, (0, length - part.shape[1]))
             for part in (batch["source_attention_mask"], batch["target_attention_mask"])
         ]
-        vectors = self.embed(torch.cat(ids), torch.cat(masks))
-        return vectors[: len(source)], vectors[len(source) :]
+        return torch.cat(ids), torch.cat(masks)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return this process's share of the symmetric softmax loss over the global batch. ()."""
+        """Return this process's share of the loss over the global batch. ()."""
         source, target = self.embed_pairs(batch)
         counts = row_counts(source.detach())
         start = sum(counts[: dist.get_rank()]) if is_distributed() else 0
@@ -195,8 +237,22 @@ class SentenceRetrieval(TaskModule):
         with torch.autocast(source.device.type, enabled=False):
             for queries, candidates in ((source, target), (target, source)):
                 logits = queries @ gather_rows_with_gradient(candidates, counts).T * scale
-                losses = losses + cross_entropy(logits.masked_fill(~allowed, -math.inf), own, reduction="none") / 2
+                losses = losses + self._objective(logits.masked_fill(~allowed, -math.inf), own) / 2
         return (losses * batch["weights"]).sum() / batch["normaliser"]
+
+    def _objective(self, logits: Tensor, own: Tensor) -> Tensor:
+        """Return every query's loss. (batch,).
+
+        Args:
+            logits: Cosines over the temperature; -inf for what is no candidate. (batch, global)
+            own: The column of every query's translation. (batch,) int64
+        """
+        if self.objective == "softmax":
+            return cross_entropy(logits, own, reduction="none")
+        right = logits.gather(1, own[:, None])[:, 0]
+        hardest = logits.scatter(1, own[:, None], -math.inf).max(dim=1).values
+        # Minus the logarithms of sigmoid(right) and of 1 - sigmoid(hardest).
+        return softplus(-right) + softplus(hardest)
 
     def _candidates(self, batch: Batch, counts: list[int], own: Tensor) -> Tensor:
         """Return which pairs of the global batch each own pair is told apart from, and itself. (batch, global) bool.
@@ -212,29 +268,57 @@ class SentenceRetrieval(TaskModule):
         allowed[torch.arange(len(own), device=own.device), own] = True
         return allowed
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the rows of the evaluation before."""
+        super().on_validation_epoch_start()
+        self._sweep = LayerSweep()
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
     def predict_rows(self, batch: Batch) -> Batch:
-        """Return the vectors of one batch."""
-        source, target = self.embed_pairs(batch)
-        kept = {key: batch[key] for key in ("language", "example_ids", "weights")}
-        return kept | {"source": source, "target": target}
+        """Return the vectors of one batch, and a number for every sentence that its duplicates share."""
+        rows = {key: batch[key] for key in ("language", "example_ids", "weights")}
+        count = len(batch["weights"])
+        if self.sweep_layers:
+            layers = self.embed_layers(*self._both_sides(batch))
+            self._sweep.add(rows | {"source": layers[:count], "target": layers[count:]})
+            vectors = layers[:, -1 if self.layer is None else self.layer]
+            source, target = vectors[:count], vectors[count:]
+        else:
+            source, target = self.embed_pairs(batch)
+        rows |= {"source": source, "target": target}
+        for side in ("source", "target"):
+            rows[f"{side}_digest"] = _digest(batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"])
+        return rows
 
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and its accuracy@1 in both directions."""
         ids = rows["example_ids"]
         references = {key: key for key in ids.tolist()} | {-1 - number: -1 for number in range(missing)}
         columns = {"example_id": pa.array(ids.tolist(), pa.int64())}
-        result = {"examples": float(len(references)), "chance": 1.0 / len(references), "ties": 0.0}
+        result = {"examples": float(len(references)), "chance": 1.0 / len(references), "ties": 0.0, "duplicates": 0.0}
         if missing:
             result["missing"] = float(missing)
-        directions = {"source_to_target": ("source", "target"), "target_to_source": ("target", "source")}
-        for direction, (queries, candidates) in directions.items():
+        for direction, (queries, candidates) in scores.DIRECTIONS.items():
             nearest, found = scores.retrieve(ids, rows[queries], rows[candidates])
             columns[f"prediction_{direction}"] = pa.array(list(nearest.values()), pa.int64())
             columns[f"similarity_{direction}"] = pa.array(found.similarity.numpy(), pa.float32())
             result[direction] = scores.accuracy(nearest, references)
             result["ties"] += float(found.tied.sum())
-        accuracy = (result["source_to_target"] + result["target_to_source"]) / 2
-        return pa.table(columns), {"accuracy": accuracy, **result}
+            result["duplicates"] += float(scores.duplicates(rows[f"{candidates}_digest"]))
+        result = {"accuracy": self._counted(result), **result}
+        if self.sweep_layers:
+            for number, right in enumerate(self._sweep.right(int(rows["language"][0]))):
+                shares = {direction: count / len(references) for direction, count in right.items()}
+                result[f"layer_{number}"] = self._counted(shares)
+        return pa.table(columns), result
+
+    def _counted(self, shares: Mapping[str, float]) -> float:
+        """Return what counts of the shares of right answers in both directions."""
+        if self.counted != "both":
+            return shares[self.counted]
+        return (shares["source_to_target"] + shares["target_to_source"]) / 2
 
 
 def _digest(input_ids: Tensor, attention_mask: Tensor) -> Tensor:

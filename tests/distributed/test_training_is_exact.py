@@ -13,9 +13,9 @@ Launch = Callable[..., Any]
 
 
 def assert_trained_alike(
-    worker: ModuleType, found: dict[str, Any], folder: Path, task: str, tolerance: float = 2e-5
+    worker: ModuleType, found: dict[str, Any], folder: Path, task: str, tolerance: float = 2e-5, **objective: str
 ) -> None:
-    expected = worker.plain_training(folder / "backbone", task)
+    expected = worker.plain_training(folder / "backbone", task, **objective)
     state = {name.removeprefix("network."): value for name, value in found["state"].items()}
     assert state.keys() == expected.keys()
     for name, value in expected.items():
@@ -66,6 +66,18 @@ def test_retrieval(strategy: str, world: int, launch: Launch, worker: ModuleType
     found = launch(world, task="retrieval", strategy=strategy)
     assert_trained_alike(worker, found[0], tmp_path, "retrieval", tolerance=1e-4)
     assert all(rank["results"] == found[0]["results"] for rank in found)
+
+
+@pytest.mark.parametrize(("strategy", "world"), [("auto", 1), ("ddp", 2)])
+def test_hardest_negatives_are_those_of_the_whole_batch(
+    strategy: str, world: int, launch: Launch, worker: ModuleType, tmp_path: Path
+) -> None:
+    arguments = {"objective": "hardest_negative", "sweep_layers": True}
+    found = launch(world, task="retrieval", strategy=strategy, arguments=arguments)
+    assert_trained_alike(worker, found[0], tmp_path, "retrieval", tolerance=1e-4, objective="hardest_negative")
+    assert all(rank["results"] == found[0]["results"] for rank in found)
+    for result in found[0]["results"].values():
+        assert result["layer_2"] == result["accuracy"]
 
 
 def test_learnt_temperature_gets_the_gradient_of_the_whole_batch(launch: Launch) -> None:

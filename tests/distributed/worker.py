@@ -101,7 +101,7 @@ def evaluation_batches(task: str, rank: int, world: int) -> list[dict[str, torch
     return batches
 
 
-def plain_training(folder: Path, task: str) -> dict[str, torch.Tensor]:
+def plain_training(folder: Path, task: str, objective: str = "softmax") -> dict[str, torch.Tensor]:
     """The same training in plain PyTorch: whole batches, one process, the schedule and the clipping written out."""
     torch.manual_seed(0)
     auto = ErnieMModel if task == "retrieval" else ErnieMForSequenceClassification
@@ -115,13 +115,13 @@ def plain_training(folder: Path, task: str) -> dict[str, torch.Tensor]:
             group["lr"] = 1e-2 * 0.9**exponent * (1 - step / len(BATCH_SIZES))
             group["weight_decay"] = 0.0 if name.endswith("bias") or "norm" in name else 0.1
         optimizer.zero_grad()
-        plain_loss(network, batch).backward()
+        plain_loss(network, batch, objective).backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), CLIP)
         optimizer.step()
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
 
-def plain_loss(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def plain_loss(network: Any, batch: dict[str, torch.Tensor], objective: str) -> torch.Tensor:
     if "labels" in batch:
         return network(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
@@ -134,6 +134,12 @@ def plain_loss(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         vectors.append(mean / mean.norm(dim=1, keepdim=True))
     logits = vectors[0] @ vectors[1].T / 0.05
     diagonal = torch.arange(len(logits))
+    if objective == "hardest_negative":
+        others = logits - 1e9 * torch.eye(len(logits))
+        negatives = torch.cat([others.max(0).values, others.max(1).values])
+        binary = torch.nn.functional.binary_cross_entropy_with_logits
+        right = logits.diagonal()
+        return binary(right, torch.ones_like(right)) + binary(negatives, torch.zeros_like(negatives))
     cross_entropy = torch.nn.functional.cross_entropy
     return (cross_entropy(logits, diagonal) + cross_entropy(logits.T, diagonal)) / 2
 

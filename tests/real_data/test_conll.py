@@ -36,7 +36,7 @@ def test_the_official_files_are_read_whole(shared: Path, name: str) -> None:
     path = shared / "data" / "conll2002" / name
     assert counted(path) == EXPECTED[name]
     data = CoNLL(str(shared / "tokenizer"), {"es": str(path.parent), "nl": str(path.parent)})
-    table = data.read("test", [path])
+    table = data.read("test", "es", [path])
     words, labels = table.column("words").to_pylist(), table.column("labels").to_pylist()
     assert (len(words), sum(map(len, words))) == EXPECTED[name][:2]
     names = Counter(data.label_names[label] for sentence in labels for label in sentence)
@@ -54,7 +54,7 @@ def test_pan_x_is_read_whole(shared: Path, language: str) -> None:
     path = shared / "data" / "panx" / f"dev-{language}.tsv"
     data = TokenLabels(str(shared / "tokenizer"), validation_files={language: str(path)})
     assert data.label_names == ["O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
-    table = data.read("validation", [path])
+    table = data.read("validation", language, [path])
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     assert table.num_rows == 10_000
     words = [word for sentence in table.column("words").to_pylist() for word in sentence]

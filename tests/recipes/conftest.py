@@ -1,5 +1,6 @@
 """Data and arguments that make the real command finish in seconds."""
 
+import json
 import logging
 import random
 import sys
@@ -50,6 +51,29 @@ def tiny_xnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_paws_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in PAWS-X's layout."""
     return make_folder(tmp_path_factory.mktemp("paws_x"), 2, ("sentence1", "sentence2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentence pairs: LASER's files of Tatoeba, OPUS-100's layout, and what custom/sentence_retrieval names."""
+    root = tmp_path_factory.mktemp("pairs")
+    draw = random.Random(5)
+    english = list(dict.fromkeys(" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(80)))
+    rows = [{"english": text, "translation": " ".join(reversed(text.split()))} for text in english]
+    for language, code in (("de", "deu"), ("zh", "cmn"), ("fr", "fra")):
+        for side, column in (("eng", "english"), (code, "translation")):
+            lines = "".join(f"{row[column]}\n" for row in rows[:12])
+            (root / f"tatoeba.{code}-eng.{side}").write_text(lines, encoding="utf-8")
+        for split, part in (("train", rows[12:44]), ("validation", rows[44:56])):
+            pair = root / "-".join(sorted(("en", language)))
+            pair.mkdir(exist_ok=True)
+            objects = [{"translation": {"en": row["english"], language: row["translation"]}} for row in part]
+            parquet.write_table(pyarrow.Table.from_pylist(objects), pair / f"{split}-00000-of-00001.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist(rows[44:56]), root / f"validation.{language}.parquet")
+    lines = "".join(f"{row['english']},{row['translation']}\n" for row in rows[12:44])
+    (root / "train.de.csv").write_text(f"english,translation\n{lines}", encoding="utf-8")
+    (root / "train.fr.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[12:44]), encoding="utf-8")
+    return root
 
 
 @pytest.fixture(scope="session")

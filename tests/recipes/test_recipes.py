@@ -7,6 +7,7 @@ import yaml
 
 from ernie_m_recipes.check import check_recipe, problems
 from ernie_m_recipes.registry import Entry, entries
+from ernie_m_recipes.rules import trains
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = entries("recipe")
@@ -29,17 +30,21 @@ def test_a_recipe_keeps_its_rules_alone_and_with_every_fragment(recipe: Entry) -
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda entry: entry.name)
 def test_a_recipe_says_what_it_reproduces_and_states_what_matters(recipe: Entry) -> None:
     header = "\n".join(recipe.header)
-    for word in ("Reproduces:", "Run:", "Hardware:", "Sources:", "Data:", f"ernie-m fit --config {recipe.name}"):
-        assert word in header
     content = yaml.safe_load(recipe.text)
+    command = f"ernie-m {'fit' if trains(content) else 'test'} --config {recipe.name}"
+    for word in ("Reproduces:", "Run:", "Hardware:", "Sources:", "Data:", command):
+        assert word in header
     stated = set(content["model"]["init_args"]) | set(content["data"]["init_args"]) | set(content["trainer"])
+    assert type(content["seed_everything"]) is int
+    assert "monitor" in content["checkpoint"]
+    if not trains(content):
+        assert stated >= {"backbone", "layer", "pooling", "counted", "max_length", "test_languages", "precision"}
+        return
     assert stated >= {
         "backbone", "learning_rate", "layer_decay", "decay_variant", "weight_decay", "warmup_ratio", "schedule",
         "max_length", "global_batch_size", "precision", "strategy", "gradient_clip_val", "val_check_interval",
     }  # fmt: skip
     assert {"max_epochs", "max_steps"} & set(content["trainer"])
-    assert type(content["seed_everything"]) is int
-    assert "monitor" in content["checkpoint"]
 
 
 def test_published_figures_in_headers_are_the_cards(shared: Path) -> None:
@@ -127,7 +132,10 @@ def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) 
     assert ernie_m("check", "trainer/fsdp")[0] == 2
 
 
-@pytest.mark.parametrize("recipe", [entry for entry in RECIPES if "/" in entry.name], ids=lambda e: e.name)
+PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
+
+
+@pytest.mark.parametrize("recipe", [e for e in RECIPES if "/" in e.name and e not in PAIRS], ids=lambda e: e.name)
 def test_a_recipe_runs_a_step(
     recipe: Entry, quick: list[str], tiny_xnli: Path, tiny_paws_x: Path, tmp_path: Path, monkeypatch, ernie_m
 ) -> None:
@@ -136,6 +144,38 @@ def test_a_recipe_runs_a_step(
     data = [f"--data.path={folder}", "--data.train_languages=[en]"]
     code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *quick, *data)
     assert code == 0, err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", PAIRS, ids=lambda entry: entry.name)
+def test_a_recipe_of_sentence_pairs_runs_a_step(
+    recipe: Entry, quick: list[str], tiny_pairs: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [word for word in quick if not word.startswith(("--data.micro", "--data.validation", "--data.test"))]
+    options += [f"--data.path={tiny_pairs}"]
+    if recipe.name.startswith("tatoeba/"):
+        options += ["--data.test_languages=[de, zh]"]
+    if recipe.name.startswith("tatoeba/fine_tuned"):
+        options += [f"--data.train_path={tiny_pairs}", "--data.max_train_pairs=16"]
+    if recipe.name.startswith(("tatoeba/fine_tuned", "tatoeba/smoke")):
+        options += ["--data.train_languages=[de, zh]", "--data.validation_languages=[de]"]
+    if not (is_trained := trains(yaml.safe_load(recipe.text))):
+        options += ["--model.layer=1"]
+    stage = "fit" if is_trained else "test"
+    code, out, err = ernie_m(stage, "--config", recipe.name, "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+    assert ("accuracy by layer" in out) != is_trained
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["fit", "estimate"])
+def test_a_recipe_without_training_says_so(command: str, tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ernie_m(command, "--config", "tatoeba/zero_shot_base")
+    assert code == 2
+    assert "this recipe has no training data: it scores a network as it is, with `ernie-m test`" in err
+    assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,10 +1,11 @@
 """Scores against torchmetrics, torch's own distributions and brute force."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -119,6 +120,55 @@ def test_search_refuses_what_it_cannot_compare() -> None:
         scores.nearest_neighbours(torch.ones(1, 2), torch.ones(1, 3))
     with pytest.raises(InputError, match="candidate vector 1 is not finite"):
         scores.nearest_neighbours(torch.ones(1, 2), torch.tensor([[1.0, 0.0], [math.nan, 0.0]]))
+
+
+@pytest.fixture
+def index_everything(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Send searches of any size through faiss; returns the widths of the indices that were built."""
+    faiss = pytest.importorskip("faiss")
+    monkeypatch.setattr(scores, "_WORTH_AN_INDEX", 0)
+    built, index = [], faiss.IndexFlatIP
+
+    def build(width: int) -> object:
+        built.append(width)
+        return index(width)
+
+    monkeypatch.setattr(faiss, "IndexFlatIP", build)
+    return built
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-2.0, 0.5, 1.0])), min_size=1, max_size=12), st.data())
+def test_faiss_gives_the_same_answers_ties_and_duplicates(
+    index_everything: list[int], axes: list[tuple[int, float]], data: st.DataObject
+) -> None:
+    """Along the axes every product is exact, so that equal ones are equal however they are added up."""
+    candidates = torch.zeros(len(axes), 4)
+    for row, (axis, value) in enumerate(axes):
+        candidates[row, axis] = value
+    queries = torch.tensor(data.draw(st.lists(st.tuples(*[st.sampled_from([-1.0, 0.5, 1.0])] * 4), min_size=1)))
+    block_size = data.draw(st.integers(1, 8))
+    index_everything.clear()
+    found = scores.nearest_neighbours(queries, candidates, block_size)
+    assert index_everything == [4]
+    with mock.patch.object(scores, "_WORTH_AN_INDEX", math.inf):
+        expected = scores.nearest_neighbours(queries, candidates, block_size)
+    assert index_everything == [4]
+    torch.testing.assert_close(found.similarity, expected.similarity)
+    assert found.index.tolist() == expected.index.tolist()
+    assert found.tied.tolist() == expected.tied.tolist()
+
+
+def test_faiss_finds_what_brute_force_finds(index_everything: list[int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    queries = torch.randn(23, 8, generator=generator) * 5
+    candidates = torch.randn(31, 8, generator=generator)
+    found = scores.nearest_neighbours(queries, candidates, 7)
+    assert index_everything == [8]
+    assert found.index.tolist() == brute_force(queries, candidates)
+    torch.testing.assert_close(
+        found.similarity, torch.nn.functional.cosine_similarity(queries, candidates[found.index])
+    )
 
 
 def test_retrieval_is_keyed_by_example_id() -> None:

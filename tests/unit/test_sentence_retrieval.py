@@ -84,6 +84,20 @@ def info_nce(source: torch.Tensor, target: torch.Tensor, temperature: float) -> 
     return total / len(source)
 
 
+def hardest_negative(source: torch.Tensor, target: torch.Tensor, temperature: float) -> float:
+    """The binary cross-entropy in float64, term by term."""
+    total = 0.0
+    for queries, candidates in ((source, target), (target, source)):
+        for row, query in enumerate(queries):
+            scaled = (cosine_similarity(query[None], candidates) / temperature).tolist()
+            total += math.log1p(math.exp(-scaled.pop(row))) / 2
+            total += math.log1p(math.exp(max(scaled))) / 2 if scaled else 0.0
+    return total / len(source)
+
+
+FORMULAS = {"softmax": info_nce, "hardest_negative": hardest_negative}
+
+
 def hidden_states(module: SentenceRetrieval, batch: dict[str, torch.Tensor], side: str) -> tuple[torch.Tensor, ...]:
     return module.network(
         input_ids=batch[f"{side}_input_ids"],
@@ -92,10 +106,11 @@ def hidden_states(module: SentenceRetrieval, batch: dict[str, torch.Tensor], sid
     ).hidden_states
 
 
+@pytest.mark.parametrize("objective", sorted(FORMULAS))
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("layer", [None, 0, 1, 2])
-def test_loss_is_the_formula_at_every_layer(pooling: str, layer: int | None, tmp_path: Path) -> None:
-    module = built(save_encoder(tmp_path), pooling=pooling, layer=layer, temperature=0.1)
+def test_loss_is_the_formula_at_every_layer(objective: str, pooling: str, layer: int | None, tmp_path: Path) -> None:
+    module = built(save_encoder(tmp_path), objective=objective, pooling=pooling, layer=layer, temperature=0.1)
     batch = batch_of(7, 3)
     vectors = []
     for side in ("source", "target"):
@@ -106,7 +121,31 @@ def test_loss_is_the_formula_at_every_layer(pooling: str, layer: int | None, tmp
         ]
         vectors.append(torch.stack(rows))
     found = module.loss(batch | {"normaliser": torch.tensor(7.0)})
-    assert found.item() == pytest.approx(info_nce(*vectors, temperature=0.1), rel=1e-4)
+    assert found.item() == pytest.approx(FORMULAS[objective](*vectors, temperature=0.1), rel=1e-4)
+
+
+def test_a_pair_alone_has_no_hardest_negative(tmp_path: Path) -> None:
+    module = built(save_encoder(tmp_path), objective="hardest_negative", temperature=0.1)
+    batch = batch_of(1, 3) | {"normaliser": torch.tensor(1.0)}
+    loss = module.loss(batch)
+    vectors = [side.detach().double() for side in module.embed_pairs(batch)]
+    assert loss.item() == pytest.approx(hardest_negative(*vectors, temperature=0.1), rel=1e-4)
+    loss.backward()
+    gradients = [p.grad for p in module.network.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.any() for gradient in gradients)
+
+
+def test_only_the_hardest_negative_is_pushed_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = built(save_encoder(tmp_path), objective="hardest_negative", temperature=0.1)
+    source = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.1]])).requires_grad_()
+    target = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [0.6, 0.8], [-1.0, 0.0]])).requires_grad_()
+    monkeypatch.setattr(module, "embed_pairs", lambda batch: (source, target))
+    batch = batch_of(3, 3) | {"normaliser": torch.tensor(3.0)}
+    assert module.loss(batch).item() == pytest.approx(hardest_negative(source, target, 0.1), rel=1e-5)
+    batch["weights"] = torch.tensor([1.0, 0.0, 0.0])  # the loss of the first pair; the others are fillers, no negatives
+    (alone,) = torch.autograd.grad(module.loss(batch | {"normaliser": torch.tensor(1.0)}), target)
+    assert not alone[1:].any()
 
 
 def test_similarities_are_float32_under_mixed_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +158,9 @@ def test_similarities_are_float32_under_mixed_precision(tmp_path: Path, monkeypa
     assert found == pytest.approx(module.loss(batch).item(), rel=1e-6)
 
 
-def test_fillers_and_duplicates_are_no_wrong_answers(tmp_path: Path) -> None:
-    module = built(save_encoder(tmp_path))
+@pytest.mark.parametrize("objective", sorted(FORMULAS))
+def test_fillers_and_duplicates_are_no_wrong_answers(objective: str, tmp_path: Path) -> None:
+    module = built(save_encoder(tmp_path), objective=objective)
     batch = batch_of(6, 3)
     expected = module.loss(batch | {"normaliser": torch.tensor(6.0)}).item()
     filled = {key: torch.cat([value, value[:1].roll(1, dims=-1)]) for key, value in batch.items()}
@@ -130,8 +170,10 @@ def test_fillers_and_duplicates_are_no_wrong_answers(tmp_path: Path) -> None:
     assert module.loss(filled | {"normaliser": torch.tensor(6.0)}).item() == pytest.approx(expected, rel=1e-5)
     # The same pair twice: each has its own answer, and the other is neither right nor wrong.
     one = {key: value[:1] for key, value in batch.items()}
-    alone = {key: torch.cat([value, value]) for key, value in one.items()} | {"normaliser": torch.tensor(2.0)}
-    assert module.loss(alone).item() == pytest.approx(0.0, abs=1e-6)
+    twice = {key: torch.cat([value, value]) for key, value in one.items()} | {"normaliser": torch.tensor(2.0)}
+    alone = module.loss(one | {"normaliser": torch.tensor(1.0)}).item()
+    assert module.loss(twice).item() == pytest.approx(alone, abs=1e-6)
+    assert alone == pytest.approx(0.0, abs=1e-6) or objective == "hardest_negative"
 
 
 def test_padding_changes_neither_vectors_nor_duplicates(tmp_path: Path) -> None:
@@ -187,6 +229,57 @@ def test_scores_and_tables_are_those_of_brute_force(tmp_path: Path) -> None:
     assert module.results["de"]["source_to_target"] == pytest.approx(
         float((similarity.argmax(1) == torch.arange(9)).double().mean())
     )
+
+
+def test_duplicates_are_counted_and_the_first_of_them_is_the_answer(tmp_path: Path) -> None:
+    """Right is a sentence's own line alone, as in XTREME's code, so that duplicates cannot all be right."""
+    module = module_of(save_encoder(tmp_path / "backbone", initializer_range=0.02))
+    batch = batch_of(8, 4)
+    batch["source_attention_mask"][:] = batch["target_attention_mask"][:] = 1
+    batch["target_input_ids"] = batch["source_input_ids"].clone()
+    for row in (5, 7):
+        for side in ("source", "target"):
+            batch[f"{side}_input_ids"][row] = batch[f"{side}_input_ids"][2]
+    batch["target_input_ids"] = torch.nn.functional.pad(batch["target_input_ids"], (0, 2), value=1)
+    batch["target_attention_mask"] = torch.nn.functional.pad(batch["target_attention_mask"], (0, 2))
+    trainer_of(tmp_path).test(module, DataLoader([batch], batch_size=None), verbose=False)
+    result = module.results["de"]
+    assert (result["ties"], result["duplicates"]) == (6, 6)
+    assert module.tables["de"]["prediction_source_to_target"].to_pylist() == [0, 1, 2, 3, 4, 2, 6, 2]
+    assert result["accuracy"] == result["source_to_target"] == result["target_to_source"] == 6 / 8
+    assert module.results["mean"]["duplicates"] == 6
+
+
+@pytest.mark.parametrize("counted", ["both", "source_to_target", "target_to_source"])
+def test_sweep_of_the_layers_equals_runs_at_each(counted: str, tmp_path: Path) -> None:
+    backbone = save_encoder(tmp_path / "backbone")
+    rows = {key: torch.cat([batch_of(12, 6)[key], batch_of(12, 7)[key]]) for key in batch_of(12, 6)}
+    rows["example_ids"] = torch.arange(24)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    shuffled = {key: values[order] for key, values in rows.items()}
+    batches = [{key: values[part] for key, values in shuffled.items()} for part in (slice(0, 10), slice(10, 24))]
+    batches += [batch | {"language": torch.ones(len(batch["weights"]), dtype=torch.int64)} for batch in batches[1:]]
+    data = DataLoader(batches, batch_size=None)
+    found = {}
+    for layer in (0, 1, 2):
+        module = module_of(backbone, layer=layer, counted=counted)
+        trainer_of(tmp_path).test(module, data, verbose=False)
+        found[layer] = module.results
+        assert "layer_0" not in module.results["de"]
+        for result in module.results.values():
+            directions = result["source_to_target"], result["target_to_source"]
+            expected = sum(directions) / 2 if counted == "both" else result[counted]
+            assert result["accuracy"] == pytest.approx(expected)
+    swept = module_of(backbone, layer=1, counted=counted, sweep_layers=True)
+    for _ in range(2):  # an evaluation begins anew
+        trainer_of(tmp_path).test(swept, data, verbose=False)
+        for language in ("de", "fr", "mean"):
+            layers = [swept.results[language][f"layer_{layer}"] for layer in (0, 1, 2)]
+            assert layers == pytest.approx([found[layer][language]["accuracy"] for layer in (0, 1, 2)])
+            others = {key: value for key, value in swept.results[language].items() if "layer" not in key}
+            assert others == pytest.approx(found[1][language])
+    # Otherwise the test shows nothing.
+    assert len({result["mean"]["accuracy"] for result in found.values()}) > 1
 
 
 def test_several_micro_batches_are_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ DUTCH = "-DOCSTART- -DOCSTART- O\nIn Prep O\nItalië N B-LOC\n. Punc O\n"
 
 def labels_of(path: Path, tokenizer: Path, **arguments: object) -> list[tuple[list[str], list[str]]]:
     data = TokenLabels(str(tokenizer), train_files={"en": str(path)}, **arguments)
-    table = data.read("train", [path])
+    table = data.read("train", "en", [path])
     names = data.label_names
     return [
         (row["words"], [names[label] for label in row["labels"]])
