@@ -76,6 +76,36 @@ def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def column_file(count: int, seed: int, columns: int) -> str:
+    """Sentences in which houses are places and people persons, tags last."""
+    draw = random.Random(seed)
+    tags = {"house": "B-LOC", "school": "B-LOC", "people": "B-PER", "family": "B-PER"}
+    sentences = ["-DOCSTART- " + " ".join(["-X-"] * (columns - 2)) + " O\n"]
+    for _ in range(count):
+        words = draw.choices(WORDS, k=draw.randint(2, 9))
+        middle = " X" * (columns - 2)
+        sentences.append("".join(f"{word}{middle} {tags.get(word, 'O')}\n" for word in words))
+    return "\n".join(sentences)
+
+
+@pytest.fixture(scope="session")
+def tiny_conll(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CoNLL's official files of four languages, and the files that `custom/token_labels` names."""
+    root = tmp_path_factory.mktemp("conll")
+    for seed, (prefix, columns) in enumerate({"eng": 4, "deu": 5, "esp": 3, "ned": 3}.items()):
+        for ending, count in (("train", 48), ("testa", 12), ("testb", 12)):
+            text = column_file(count, 10 * seed + len(ending) + count, columns)
+            (root / f"{prefix}.{ending}").write_text(text, encoding="utf-8")
+    (root / "data").mkdir()
+    rows = [
+        {"tokens": [line.split()[0] for line in lines], "ner_tags": [line.split()[-1] for line in lines]}
+        for lines in (text.splitlines() for text in column_file(24, 7, 2).split("\n\n")[1:])
+    ]
+    for name in ("train.en", "dev.en", "test.en", "test.de"):
+        (root / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return root
+
+
 @pytest.fixture(scope="session")
 def quick(tiny_checkpoint: Path, tiny_xnli: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that turn an XNLI recipe into twelve steps with a tiny network on tiny data."""

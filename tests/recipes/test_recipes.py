@@ -135,7 +135,11 @@ def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) 
 PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
 
 
-@pytest.mark.parametrize("recipe", [e for e in RECIPES if "/" in e.name and e not in PAIRS], ids=lambda e: e.name)
+NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/", "custom/token_labels"))]
+OF_A_FOLDER = [entry for entry in RECIPES if "/" in entry.name and entry not in PAIRS + NAMED_ENTITIES]
+
+
+@pytest.mark.parametrize("recipe", OF_A_FOLDER, ids=lambda entry: entry.name)
 def test_a_recipe_runs_a_step(
     recipe: Entry, quick: list[str], tiny_xnli: Path, tiny_paws_x: Path, tmp_path: Path, monkeypatch, ernie_m
 ) -> None:
@@ -167,6 +171,21 @@ def test_a_recipe_of_sentence_pairs_runs_a_step(
     assert code == 0, err
     assert ("accuracy by layer" in out) != is_trained
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", NAMED_ENTITIES, ids=lambda entry: entry.name)
+def test_a_recipe_of_named_entities_runs_a_step(
+    recipe: Entry, quick: list[str], tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """In a folder where the files lie that the recipe for one's own data names."""
+    monkeypatch.chdir(tiny_conll)
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    if recipe.name.startswith("conll/"):
+        options += [f"--data.paths.{language}={tiny_conll}" for language in ("en", "de", "es", "nl")]
+    before = sorted(tiny_conll.rglob("*"))
+    code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+    assert sorted(tiny_conll.rglob("*")) == before
 
 
 @pytest.mark.parametrize("command", ["fit", "estimate"])
