@@ -3,18 +3,22 @@
 from . import _guard as _guard
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
+from .mlqa import MLQA
 from .pair_classification import PairClassification
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .question_answering import QuestionAnswering
 from .xnli import XNLI
 
 __all__ = [
+    "MLQA",
     "PAWSX",
     "XNLI",
     "EvalBatchSampler",
     "MicroBatch",
     "PairClassification",
     "ParallelText",
+    "QuestionAnswering",
     "TaskDataModule",
     "TrainBatchSampler",
 ]

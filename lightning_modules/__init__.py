@@ -1,7 +1,8 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
 from .base import TaskModule
+from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
 from .sequence_classification import SequenceClassification
 
-__all__ = ["SentenceRetrieval", "SequenceClassification", "TaskModule"]
+__all__ = ["QuestionAnswering", "SentenceRetrieval", "SequenceClassification", "TaskModule"]
