@@ -70,17 +70,19 @@ def answer_scores(
     references: Mapping[int, Sequence[str]],
     language: str,
     protocol: Protocol = "mlqa",
+    scale: float = 1.0,
 ) -> dict[str, float]:
-    """Return `f1` and `exact_match`, the best over each question's right answers, as means between 0 and 1.
+    """Return `f1` and `exact_match`: the mean over the questions of the best over each one's right answers.
 
-    Sums are taken question by question in the order of `references`, as the official scripts do, so that they are
-    equal to the last digit. A question without a prediction counts 0.
+    Sums are taken question by question in the order of `references`, as the official scripts do: what those print is
+    equal to the last digit at a scale of 100. A question without a prediction counts 0.
 
     Args:
         predictions: Question to answer.
         references: Question to its right answers, one at least.
         language: The language of the answers.
         protocol: Whose rules; see the module.
+        scale: The score of an answer that is right: 1 for shares, 100 for percentages.
 
     Raises:
         InputError: If there are no questions, or one has no right answer.
@@ -97,4 +99,4 @@ def answer_scores(
         right = [words(answer, language, protocol) for answer in answers]
         f1 += max(overlap(predicted, answer) for answer in right)
         exact += predicted in right
-    return {"f1": f1 / len(references), "exact_match": exact / len(references)}
+    return {"f1": scale * f1 / len(references), "exact_match": scale * exact / len(references)}
