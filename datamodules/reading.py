@@ -46,7 +46,9 @@ class Rows:
         raise IndexError(row)
 
 
-def read_rows(paths: Sequence[Path], columns: Sequence[str], *, header: bool = True) -> Rows:
+def read_rows(
+    paths: Sequence[Path], columns: Sequence[str], *, header: bool = True, optional: Sequence[str] = ()
+) -> Rows:
     """Reads columns of files of one kind of row.
 
     Args:
@@ -56,6 +58,7 @@ def read_rows(paths: Sequence[Path], columns: Sequence[str], *, header: bool = T
             itself is called so.
         header: Whether the first line of a CSV or TSV file names the columns. Without it a file must have exactly as
             many columns as are asked for.
+        optional: Those of the columns that are null where a file, or an object of a JSONL file, lacks them.
 
     Returns:
         The rows of all files, in order.
@@ -65,7 +68,7 @@ def read_rows(paths: Sequence[Path], columns: Sequence[str], *, header: bool = T
     """
     tables, counts, lines = [], [], []
     for path in paths:
-        table, numbers = _read_file(path, columns, header)
+        table, numbers = _read_file(path, columns, header, optional)
         tables.append(table)
         counts.append((path, table.num_rows))
         lines.append(numbers)
@@ -124,19 +127,52 @@ def read_lines(path: Path) -> list[str]:
         return [line.removesuffix("\n").removesuffix("\r") for line in file]
 
 
-def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Table, NDArray[np.int64] | None]:
+def read_json(path: Path) -> Any:
+    """Reads a JSON document.
+
+    Args:
+        path: A file in UTF-8, compressed where its name ends in `.gz`.
+
+    Raises:
+        InputError: The file is missing, broken, not UTF-8, or says something twice.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+
+    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
+        return found
+
+    with _located(path), _open_text(path) as file:
+        text = file.read()
+    try:
+        return json.loads(text, object_pairs_hook=without_repetition)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not valid JSON: {error}.") from error
+
+
+def _read_file(
+    path: Path, columns: Sequence[str], header: bool, optional: Sequence[str]
+) -> tuple[pa.Table, NDArray[np.int64] | None]:
     if not path.is_file():
         raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if path.suffix in (".parquet", ".arrow"):
-        return _read_arrow(path, columns), None
+        return _read_arrow(path, columns, optional), None
     if kind not in (".csv", ".tsv", ".jsonl"):
         raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(SUFFIXES)} (or .gz after).")
     with _located(path):
         if kind == ".jsonl":
-            values, lines = _read_jsonl(path, columns)
+            values, lines = _read_jsonl(path, columns, optional)
         else:
-            values, lines = _read_separated(path, columns, header, "," if kind == ".csv" else "\t")
+            values, lines = _read_separated(path, columns, header, "," if kind == ".csv" else "\t", optional)
     try:
         arrays = [pa.array(column) for column in values]
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
@@ -144,10 +180,13 @@ def _read_file(path: Path, columns: Sequence[str], header: bool) -> tuple[pa.Tab
     return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
 
 
-def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
+def _read_arrow(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
     schema = _schema(path)
-    _check_columns(f"{path}", columns, _dotted(schema))
-    places = [_place(list(schema), column) for column in columns]
+    known = _dotted(schema)
+    absent = [column for column in optional if column not in known]
+    present = [column for column in columns if column not in absent]
+    _check_columns(f"{path}", present, known)
+    places = [_place(list(schema), column) for column in present]
     own = list(dict.fromkeys(top for top, *_ in places))
     try:
         if path.suffix == ".arrow":
@@ -156,7 +195,8 @@ def _read_arrow(path: Path, columns: Sequence[str]) -> pa.Table:
         else:
             table = pq.read_table(path, columns=own, partitioning=None)
         found = [pc.struct_field(table.column(top), rest) if rest else table.column(top) for top, *rest in places]
-        table = pa.table(found, names=list(columns))
+        found += [pa.nulls(table.num_rows)] * len(absent)
+        table = pa.table(found, names=[*present, *absent]).select(list(columns))
         table.validate(full=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
@@ -215,12 +255,12 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_separated(
-    path: Path, columns: Sequence[str], header: bool, separator: str
+    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str]
 ) -> tuple[list[list[Any]], list[int]]:
     records = _records(path, separator)
     names = next(records, (0, []))[1] if header else list(columns)
-    _check_columns(f"{path}", columns, names)
-    places = [names.index(column) for column in columns]
+    _check_columns(f"{path}", [column for column in columns if column not in optional], names)
+    places = [names.index(column) if column in names else None for column in columns]
     values: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
     for line, record in records:
@@ -229,12 +269,12 @@ def _read_separated(
                 f"{path}, line {line}: {len(record)} fields where {len(names)} are expected ({', '.join(names)})."
             )
         for column, place in zip(values, places, strict=True):
-            column.append(record[place])
+            column.append(None if place is None else record[place])
         lines.append(line)
     return values, lines
 
 
-def _read_jsonl(path: Path, columns: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
+def _read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
     values: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
     with _open_text(path) as file:
@@ -249,7 +289,7 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> tuple[list[list[Any]], li
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
             try:
                 for column, name in zip(values, columns, strict=True):
-                    column.append(_value(record, name))
+                    column.append(record.get(name) if name in optional else _value(record, name))
             except KeyError as error:
                 raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
             lines.append(number)

@@ -1,6 +1,7 @@
 """Finding published checkpoints and their tokenizers by name."""
 
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -26,7 +27,7 @@ def resolve(name: str) -> str:
     return PUBLISHED.get(name, name)
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -> PreTrainedTokenizerBase:
     """Load a backbone's tokenizer, of whatever family.
 
     A folder that holds ERNIE-M's two files and nothing that names a class is taken for ERNIE-M's.
@@ -34,6 +35,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
     Args:
         name: A key of `PUBLISHED`, a local folder or a Hub id.
         trust_remote_code: Whether to run tokenizer code that the folder or repository carries.
+        **options: Arguments of the tokenizer, in place of those that it was saved with.
 
     Raises:
         InputError: If there is no tokenizer under the name.
@@ -44,9 +46,9 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
         if all((folder / file).is_file() for file in VOCAB_FILES_NAMES.values()) and not any(
             (folder / file).exists() for file in _TELLING
         ):
-            tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder)
+            tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -38,7 +38,7 @@ class Run:
         stage: What it did: "fit", or "test" and the like for a checkpoint of another run.
         seed: Its seed.
         experiment: The settings and data that its scores depend on but for the seed, as text.
-        is_whole: Whether all examples were scored.
+        is_whole: Whether all examples were scored, of the test data.
         card: The row of the card that its recipe names.
         results: Language to metric to share; `mean` is a language.
     """
@@ -138,7 +138,10 @@ def read_run(folder: Path, stage: str) -> Run | str:
         record.get("stage", "fit"),
         seed,
         json.dumps([settings, data], sort_keys=True, default=str),
-        limit in (None, 1.0) and not trainer.get("fast_dev_run") and not trainer.get("overfit_batches"),
+        limit in (None, 1.0)
+        and not trainer.get("fast_dev_run")
+        and not trainer.get("overfit_batches")
+        and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
         None if None in (card.task, card.setting, card.model) else card,
         results,
     )
@@ -172,7 +175,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
     elif stage != "test":
         card, published = "the card has no scores of development data: not compared", None
     elif not all(run.is_whole for run in runs):
-        card, published = "only a part of the test data was scored: not compared", None
+        card, published = "only a part of the test data, or other data, was scored: not compared", None
     else:
         card = f"the card's row {row.model}, {row.setting}, for {row.task}"
         # The card has only the mean of Tatoeba's languages, which are XTREME's.

@@ -74,7 +74,10 @@ def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any],
     """
     network = restore_network(checkpoint)
     arguments = config["data"].get("init_args", {})
-    tokenizer = ernie_m.load_tokenizer(arguments["tokenizer"], bool(arguments.get("trust_remote_code")))
+    name, trust_remote_code = arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
+    tokenizer = ernie_m.load_tokenizer(name, trust_remote_code)
+    if arguments.get("single_separator") and hasattr(tokenizer, "pair_separators"):
+        tokenizer = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")

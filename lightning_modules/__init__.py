@@ -1,8 +1,15 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
 from .base import TaskModule
+from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
 from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
-__all__ = ["SentenceRetrieval", "SequenceClassification", "TaskModule", "TokenClassification"]
+__all__ = [
+    "QuestionAnswering",
+    "SentenceRetrieval",
+    "SequenceClassification",
+    "TaskModule",
+    "TokenClassification",
+]

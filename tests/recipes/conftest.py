@@ -1,5 +1,6 @@
 """Data and arguments that make the real command finish in seconds."""
 
+import csv
 import json
 import logging
 import random
@@ -51,6 +52,73 @@ def tiny_xnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_paws_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in PAWS-X's layout."""
     return make_folder(tmp_path_factory.mktemp("paws_x"), 2, ("sentence1", "sentence2"))
+
+
+def questions(count: int, seed: int) -> list[dict[str, object]]:
+    """Questions on contexts of the words above, some longer than a window; the answer follows the word asked for."""
+    draw = random.Random(seed)
+    found: list[dict[str, object]] = []
+    for number in range(count):
+        text = draw.choices(WORDS, k=500 if number % 8 == 7 else draw.randint(4, 40))
+        place = draw.randrange(len(text) - 1)
+        start = len(" ".join(text[: place + 1])) + 1
+        found.append(
+            {
+                "id": f"{seed}-{number}",
+                "context": " ".join(text),
+                "question": f"{text[place]} ?",
+                "answer": text[place + 1],
+                "answer_start": start,
+            }
+        )
+    return found
+
+
+def as_squad(rows: list[dict[str, object]]) -> str:
+    """The same in SQuAD's JSON."""
+    paragraphs = [
+        {
+            "context": row["context"],
+            "qas": [
+                {
+                    "id": row["id"],
+                    "question": row["question"],
+                    "answers": [{"text": row["answer"], "answer_start": row["answer_start"]}],
+                }
+            ],
+        }
+        for row in rows
+    ]
+    return json.dumps({"version": 1.0, "data": [{"title": "words", "paragraphs": paragraphs}]})
+
+
+@pytest.fixture(scope="session")
+def tiny_mlqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of MLQA's official layout with 16 questions a pair, and `train.json`, 48 to train on."""
+    root = tmp_path_factory.mktemp("mlqa")
+    (root / "train.json").write_text(as_squad(questions(48, 1)), encoding="utf-8")
+    for split in ("dev", "test"):
+        (root / split).mkdir()
+        for number, (context, asked) in enumerate([*zip(LANGUAGES, LANGUAGES, strict=True), ("de", "en")]):
+            file = root / split / f"{split}-context-{context}-question-{asked}.json"
+            file.write_text(as_squad(questions(16, 10 * number + len(split))), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def own_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that `custom/question_answering` names."""
+    root = tmp_path_factory.mktemp("own_questions")
+    (root / "data").mkdir()
+    with (root / "data" / "train.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(questions(1, 1)[0]))
+        writer.writeheader()
+        writer.writerows(questions(24, 1))
+    lines = [json.dumps(row) for row in questions(8, 2)]
+    (root / "data" / "dev.en.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for seed, language in enumerate(("en", "de"), start=3):
+        parquet.write_table(pyarrow.Table.from_pylist(questions(8, seed)), root / "data" / f"test.{language}.parquet")
+    return root
 
 
 @pytest.fixture(scope="session")

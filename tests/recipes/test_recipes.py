@@ -50,10 +50,10 @@ def test_a_recipe_says_what_it_reproduces_and_states_what_matters(recipe: Entry)
 def test_published_figures_in_headers_are_the_cards(shared: Path) -> None:
     if not shared.is_dir():
         pytest.skip("the card's figures are not here")
-    figures = {
-        tuple(line.split(",")[:4]): line.split(",")[5]
-        for line in (shared / "published" / "ernie_m_card.csv").read_text(encoding="utf-8").splitlines()
-    }
+    figures: dict[tuple[str, ...], tuple[str, str]] = {}
+    for line in (shared / "published" / "ernie_m_card.csv").read_text(encoding="utf-8").splitlines():
+        *row, metric, value = line.split(",")
+        figures.setdefault(tuple(row), (metric, value))
     for recipe in RECIPES:
         folder, _, name = recipe.name.partition("/")
         if not name.startswith("trans"):
@@ -66,8 +66,9 @@ def test_published_figures_in_headers_are_the_cards(shared: Path) -> None:
             assert "nothing: the card has no figure" in header
             continue
         assert f"row {model}, {setting}," in header
-        assert f"test accuracy {figures[task, setting, model, 'avg']} " in header
-        assert f"English {figures[task, setting, model, 'en']}" in header
+        metric, mean = figures[task, setting, model, "avg"]
+        assert f"test {metric} {mean} " in header
+        assert f"English {figures[task, setting, model, 'en'][1]}" in header
 
 
 def test_the_table_of_recipes_is_not_stale(ernie_m) -> None:
@@ -133,19 +134,30 @@ def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) 
 
 
 PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
-
-
 NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/", "custom/token_labels"))]
-OF_A_FOLDER = [entry for entry in RECIPES if "/" in entry.name and entry not in PAIRS + NAMED_ENTITIES]
+WITH_A_DATA_SET = [
+    entry
+    for entry in RECIPES
+    if entry not in PAIRS + NAMED_ENTITIES and entry.name not in ("quickstart", "custom/question_answering")
+]
 
 
-@pytest.mark.parametrize("recipe", OF_A_FOLDER, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("recipe", WITH_A_DATA_SET, ids=lambda entry: entry.name)
 def test_a_recipe_runs_a_step(
-    recipe: Entry, quick: list[str], tiny_xnli: Path, tiny_paws_x: Path, tmp_path: Path, monkeypatch, ernie_m
+    recipe: Entry,
+    quick: list[str],
+    tiny_xnli: Path,
+    tiny_paws_x: Path,
+    tiny_mlqa: Path,
+    tmp_path: Path,
+    monkeypatch,
+    ernie_m,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = {"xnli": tiny_xnli, "paws_x": tiny_paws_x}[recipe.name.partition("/")[0]]
+    task = recipe.name.partition("/")[0]
+    folder = {"xnli": tiny_xnli, "paws_x": tiny_paws_x, "mlqa": tiny_mlqa}[task]
     data = [f"--data.path={folder}", "--data.train_languages=[en]"]
+    data += [f"--data.train_path={folder / 'train.json'}"] if task == "mlqa" else []
     code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *quick, *data)
     assert code == 0, err
     assert list(tmp_path.iterdir()) == []
@@ -208,3 +220,16 @@ def test_the_quickstart_runs_a_step_and_needs_no_network(tmp_path: Path, monkeyp
     ]
     code, _, err = ernie_m("fit", "--config", "quickstart", "--config", "debug/fast_dev_run", *small)
     assert code == 0, err
+
+
+def test_question_answering_on_own_files_runs_a_step(
+    quick: list[str], own_questions: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """The recipe's own file names and columns: CSV to train, JSONL to validate, Parquet to test."""
+    monkeypatch.chdir(own_questions)
+    of_a_data_set = ("--data.path", "--data.validation_languages", "--data.test_languages")
+    options = [option for option in quick if not option.startswith(of_a_data_set)]
+    before = sorted(own_questions.rglob("*"))
+    code, _, err = ernie_m("fit", "--config", "custom/question_answering", "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+    assert sorted(own_questions.rglob("*")) == before
