@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from datamodules.tatoeba import LANGUAGES as TATOEBA
 from ernie_m_recipes.card import figures_of, rows_of_setting
 from ernie_m_recipes.comparison import bootstrap_interval
 from ernie_m_recipes.registry import entries
@@ -124,6 +125,18 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, ernie_m) -> None:
     assert lines["mean"] == ["76.00"]
 
 
+def test_the_mean_of_tatoeba_is_over_36_languages(tmp_path: Path, ernie_m) -> None:
+    """The card has nothing but the mean, so that only the languages can tell another figure."""
+    card = {"task": "tatoeba", "setting": "Zero-shot", "model": "ERNIE-M Large"}
+    code, out, err = ernie_m("report", make_run(tmp_path / "all", card=card, languages=TATOEBA))
+    assert code == 0, err
+    assert lines_by_language(out)["mean"] == ["71.00", "87.9", "-16.90"]
+    code, out, err = ernie_m("report", make_run(tmp_path / "some", card=card, languages=TATOEBA[:35]))
+    assert code == 0, err
+    assert "its mean is over 36 languages, this one over 35: not compared" in out
+    assert "87.9" not in out
+
+
 def test_parts_and_development_data_are_not_compared(tmp_path: Path, ernie_m) -> None:
     _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, limit=2))
     assert "only a part of the test data was scored: not compared" in out
@@ -199,7 +212,10 @@ def test_the_card_that_ships_is_the_published_one(shared: Path) -> None:
     assert file.read_bytes() == (shared / "published" / "ernie_m_card.csv").read_bytes()
 
 
-@pytest.mark.parametrize("recipe", [entry for entry in entries("recipe") if "/t" in entry.name], ids=lambda e: e.name)
+REPRODUCING = [entry for entry in entries("recipe") if entry.name.endswith(("_base", "_large"))]
+
+
+@pytest.mark.parametrize("recipe", REPRODUCING, ids=lambda entry: entry.name)
 def test_recipes_name_their_row(recipe: Any) -> None:
     card = yaml.safe_load(recipe.text)["run"]["card"]
     assert card["task"].replace("-", "_") == recipe.name.split("/")[0]

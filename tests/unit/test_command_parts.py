@@ -16,7 +16,7 @@ from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from ernie_m_recipes.devices import runs_alone, supported_precision
 from ernie_m_recipes.messages import explain
 from ernie_m_recipes.parsing import shorten
-from ernie_m_recipes.tables import rows_of
+from ernie_m_recipes.tables import print_scores, rows_of
 
 SETTINGS = {
     "seed_everything": 1,
@@ -90,6 +90,20 @@ def test_results_stand_side_by_side_in_percent_with_the_mean_last() -> None:
     titles, rows = rows_of({"before": before, "test": after})
     assert titles == ["language", "before", "test", "examples"]
     assert rows == [["de", "25.00", "50.00", "4"], ["zh", "", "100.00", "2"], ["mean", "25.00", "75.00", "6"]]
+
+
+def test_layers_ties_and_duplicates_stand_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    language = {"accuracy": 0.5, "target_to_source": 0.25, "examples": 4.0, "ties": 1.0, "duplicates": 2.0}
+    results = {"de": language | {"layer_0": 0.25, "layer_1": 0.5}}
+    print_scores("title", {"before": {"de": {"accuracy": 0.1}}, "test": results | {"mean": results["de"]}})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[2:4]] == [
+        ["de", "10.00", "50.00", "25.00", "4"],
+        ["mean", "50.00", "25.00", "4"],
+    ]
+    assert lines[4] == "accuracy by layer, mean of the languages"
+    assert [line.split() for line in lines[5:8]] == [["layer", "test"], ["0", "25.00"], ["1", "50.00"]]
+    assert lines[8:] == ["test: 1 ties, 2 sentences that stand more than once on their side"]
 
 
 def test_of_several_metrics_the_last_evaluation_alone_shows_all() -> None:
