@@ -2,9 +2,9 @@
 
     python examples/answer_questions.py EXPORT "Where does the river rise?" TEXT_FILE
 
-transformers 5 has no pipeline for question answering any more. This is what it did, with the code that `ernie-m
-predict` runs: windows over a text of any length, the best spans of all windows, answers cut from the text. For many
-questions use the command: `ernie-m predict EXPORT --input questions.json --output answers.json`.
+transformers 5 has no pipeline for question answering any more. This is what it did, with the code that
+`ernie-m predict` runs: windows over a text of any length, the best spans of all windows, answers cut from the text.
+For many questions use the command: `ernie-m predict EXPORT --input questions.json --output answers.json`.
 """
 
 import sys

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_modules.answer_spans import Spans, best_spans, merge_windows
@@ -19,6 +19,7 @@ def in_turn(start: torch.Tensor, end: torch.Tensor, begins: list[int], ends: lis
     return sorted(found, reverse=True)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 15), st.integers(1, 9), st.integers(0, 2**31), st.floats(0, 1))
 def test_no_valid_span_is_overlooked(length: int, longest: int, count: int, seed: int, share: float) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -31,7 +32,7 @@ def test_no_valid_span_is_overlooked(length: int, longest: int, count: int, seed
     for row in range(3):
         expected = in_turn(start[row], end[row], begins[row].tolist(), ends[row].tolist(), longest)[:count]
         kept = len(expected)
-        torch.testing.assert_close(spans.score[row, :kept].tolist(), [score for score, _, _ in expected])
+        assert spans.score[row, :kept].tolist() == pytest.approx([score for score, _, _ in expected])
         assert list(zip(spans.begin[row].tolist(), spans.end[row].tolist(), strict=True))[:kept] == [
             (begin, stop) for _, begin, stop in expected
         ]
