@@ -182,7 +182,7 @@ def _read_file(
 
 def _read_arrow(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
     schema = _schema(path)
-    known = _dotted(schema)
+    known = list(_dotted(schema))
     absent = [column for column in optional if column not in known]
     present = [column for column in columns if column not in absent]
     _check_columns(f"{path}", present, known)
