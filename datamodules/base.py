@@ -472,9 +472,11 @@ class TaskDataModule(LightningDataModule):
         )
         rows = self._rows[split, language] = self.chosen(split, language, rows)
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-        self._fingerprints[f"{split}/{language}"] = f"{len(rows)} rows, sha256 {digest}, {source}"
+        fingerprint = f"{len(rows)} rows, sha256 {digest}, {source}"
         if summary := self.summary(rows):
             rank_zero_info(f"{split}/{language}: {summary}")
+            fingerprint += f" ({summary})"
+        self._fingerprints[f"{split}/{language}"] = fingerprint
 
     def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
         for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, _CHUNK):

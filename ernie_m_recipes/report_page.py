@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from .card import Figures, rows_of_setting
-from .comparison import Comparison
+from .comparison import CARD_METRICS, Comparison
 from .tables import MEAN
 
 Column = tuple[str, Figures, bool]
@@ -72,7 +72,7 @@ def section(key: Sequence[str], group: Sequence[Comparison]) -> Iterator[str]:
         # Where the languages are others, so is what their mean says.
         has_mean = any(one.published is not None for compared in group for one in compared.scores[MEAN].values())
         for model, figures in rows_of_setting(row.task, row.setting).items():
-            kept = {language: scores for language, scores in figures.items() if has_mean or language != MEAN}
+            kept = {name: under_our_names(scores) for name, scores in figures.items() if has_mean or name != MEAN}
             columns.append((model, kept, False))
     metrics = dict.fromkeys(metric for one in group for by_metric in one.scores.values() for metric in by_metric)
     languages = list(dict.fromkeys(language for one in group for language in one.scores if language != MEAN))
@@ -99,6 +99,11 @@ def labels(group: Sequence[Comparison]) -> list[str]:
         is_ambiguous = sum(other.recipe == one.recipe for other in group) > 1
         names.append(f"{one.recipe}, {seeds}" + (f" ({Path(one.folders[0]).name})" if is_ambiguous else ""))
     return names
+
+
+def under_our_names(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return scores of the card, those that runs have under another name under both."""
+    return {**scores, **{ours: scores[theirs] for ours, theirs in CARD_METRICS.items() if theirs in scores}}
 
 
 def means(comparison: Comparison) -> Figures:

@@ -1,9 +1,11 @@
 """Every recipe that is there: it parses alone and with its fragments, keeps the rules, and runs a step."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+from pyarrow import parquet
 
 from ernie_m_recipes.check import check_recipe, problems
 from ernie_m_recipes.registry import Entry, entries
@@ -218,6 +220,36 @@ def test_a_recipe_of_named_entities_runs_a_step(
     code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *options)
     assert code == 0, err
     assert sorted(tiny_conll.rglob("*")) == before
+
+
+def test_named_entities_through_every_command(
+    quick: list[str], tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """Trained and tested, then predicted into columns: the same tags as in the table of the test."""
+    monkeypatch.chdir(tmp_path)
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += [f"--data.paths.{language}={tiny_conll}" for language in ("en", "de", "es", "nl")]
+    code, out, err = ernie_m("fit", "--config", "conll/english_base", *options)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs" / "conll" / "english_base").iterdir()
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert "(12 sentences, " in record["data"]["test/de"]
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert list(results["test"]["de"])[:4] == ["f1", "precision", "recall", "subtoken_f1"]
+    code, out, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.conll")
+    assert code == 0, err
+    table = parquet.read_table(run / "predictions" / "test" / "de.parquet").to_pylist()
+    written = (tmp_path / "out.conll").read_text(encoding="utf-8")
+    lines = [line.split(" ") for line in written.splitlines() if line]
+    assert [line[-1] for line in lines] == [tag for row in table for tag in row["predictions"]]
+    assert [line[-2] for line in lines] == [tag for row in table for tag in row["labels"]]
+    assert {len(line) for line in lines} == {6}
+    code, out, err = ernie_m("report", run, "--output", "report.html")
+    assert code == 0, err
+    assert "card: the card's row ERNIE-M, Fine-tune on English dataset, for conll" in out
+    code, _, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.jsonl")
+    assert code == 2
+    assert "--output out.jsonl: unknown format '.jsonl'; the name must end in .conll, .txt" in err
 
 
 @pytest.mark.parametrize("command", ["fit", "estimate"])

@@ -137,6 +137,22 @@ def test_the_mean_of_tatoeba_is_over_36_languages(tmp_path: Path, ernie_m) -> No
     assert "87.9" not in out
 
 
+def test_the_cards_f1_stands_beside_words_and_tokens(tmp_path: Path, ernie_m) -> None:
+    card = {"task": "conll", "setting": "Fine-tune on all dataset", "model": "ERNIE-M"}
+    run = make_run(tmp_path / "a", card=card)
+    results = {language: {"f1": 0.9, "subtoken_f1": 0.8} for language in ("en", "de", "es", "nl", "mean")}
+    written = {"recipe": "conll/all_base", "test": results}
+    (run / "results.json").write_text(json.dumps(written), encoding="utf-8")
+    page = tmp_path / "page.html"
+    code, out, err = ernie_m("report", run, "--output", page)
+    assert code == 0, err
+    lines = lines_by_language(out)
+    assert lines["mean"] == ["90.00", "89.3", "+0.68", "80.00", "89.3", "-9.32"]
+    tables = Page(page.read_text(encoding="utf-8")).rows
+    german = [row for row in tables if row and row[0] == "de"]
+    assert [row[1:4] for row in german] == [["90.0", "83.2", "84.2"], ["80.0", "83.2", "84.2"]]
+
+
 def test_parts_and_development_data_are_not_compared(tmp_path: Path, ernie_m) -> None:
     _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, limit=2))
     assert "only a part of the test data, or other data, was scored: not compared" in out
