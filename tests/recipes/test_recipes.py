@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
 import yaml
 from pyarrow import parquet
@@ -160,7 +161,8 @@ NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/",
 WITH_A_DATA_SET = [
     entry
     for entry in RECIPES
-    if entry not in PAIRS + NAMED_ENTITIES and entry.name not in ("quickstart", "custom/question_answering")
+    if entry not in PAIRS + NAMED_ENTITIES
+    and entry.name not in ("quickstart", "custom/question_answering", "custom/pair_classification")
 ]
 
 
@@ -285,3 +287,22 @@ def test_question_answering_on_own_files_runs_a_step(
     code, _, err = ernie_m("fit", "--config", "custom/question_answering", "--config", "debug/fast_dev_run", *options)
     assert code == 0, err
     assert sorted(own_questions.rglob("*")) == before
+
+
+def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeypatch, ernie_m) -> None:
+    """The recipe's own file names and columns: CSV to train, JSONL to validate, Parquet to test."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [
+        {"question": f"water {i}", "answer": f"law {i % 3}", "verdict": ["wrong", "right"][i % 2]} for i in range(16)
+    ]
+    lines = "".join(",".join(row.values()) + "\n" for row in rows)
+    (data / "train.en.csv").write_text(f"question,answer,verdict\n{lines}", encoding="utf-8")
+    for language in ("en", "de"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (data / f"dev.{language}.jsonl").write_text(text, encoding="utf-8")
+        parquet.write_table(pyarrow.Table.from_pylist(rows), data / f"test.{language}.parquet")
+    monkeypatch.chdir(tmp_path)
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    code, _, err = ernie_m("fit", "--config", "custom/pair_classification", "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
