@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -27,8 +28,6 @@ from .sources import find_files
 # The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
 _LONGEST = 512
 _PLACEHOLDER = 1_000_000
-# Rows that are tokenised at once: enough for a tokenizer's batch path, little enough for memory and for progress.
-_CHUNK = 8192
 _SPLITS = {
     TrainerFn.FITTING: ("train", "validation"),
     TrainerFn.VALIDATING: ("validation",),
@@ -78,6 +77,8 @@ class TaskDataModule(LightningDataModule):
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = ()
+    # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
+    rows_at_once: ClassVar[int] = 8192
     allow_changes: bool = False
     longest_first: bool = False
 
@@ -168,6 +169,10 @@ class TaskDataModule(LightningDataModule):
             language: One of `eval_languages(stage)`.
         """
         raise NotImplementedError
+
+    def predict_columns(self) -> list[str] | None:
+        """The columns of a CSV or TSV file to predict on that has no header; None where its first line names them."""
+        return None
 
     def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
         """The content of a file of predictions, in one of `prediction_formats`.
@@ -294,7 +299,7 @@ class TaskDataModule(LightningDataModule):
         return np.flatnonzero(used)
 
     def texts(self, language: str) -> Iterator[str]:
-        """Yield the texts of one language's training, validation and test data.
+        """Yield the texts of one language's training, validation and test data; words one by one.
 
         Args:
             language: One of the languages of these.
@@ -307,9 +312,12 @@ class TaskDataModule(LightningDataModule):
             known = dict.fromkeys(language for of_language in self._files.values() for language in of_language)
             raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
         for split in splits:
+            if split == "predict":
+                continue
             for column in self.read(split, language, self.files(split, language, download=True)[0]).columns:
-                if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-                    yield from (value.as_py() for value in column)
+                values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                    yield from (value.as_py() for value in values)
 
     # Lightning's hooks.
 
@@ -411,7 +419,7 @@ class TaskDataModule(LightningDataModule):
     def _data_digest(self) -> str:
         """A digest of what is trained and validated on, as the tokenizer gives it, wherever it lies."""
         keys = [
-            self._rows[split, language].metadata
+            self._rows[split, language].digest()
             for split in _SPLITS[TrainerFn.FITTING]
             for language in self.split_languages(split)
         ]
@@ -479,5 +487,5 @@ class TaskDataModule(LightningDataModule):
         self._fingerprints[f"{split}/{language}"] = fingerprint
 
     def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
-        for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, _CHUNK):
+        for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, self.rows_at_once):
             yield self.encode(table.slice(start, count))

@@ -97,6 +97,11 @@ class ArrowRows:
         noted: dict[str, Any] = json.loads((self._table.schema.metadata or {}).get(_METADATA, b"{}"))
         return noted
 
+    def digest(self) -> str:
+        """What the rows are: what was noted of the file, and which of its rows count."""
+        kept = "" if self.kept is None else hashlib.sha256(self.kept.tobytes()).hexdigest()
+        return f"{json.dumps(self.metadata, sort_keys=True)} {kept}"
+
     @property
     def columns(self) -> list[str]:
         """The names of the columns."""

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from ernie_m.errors import InputError
 
 _DOCUMENT_START = "-DOCSTART-"
 # WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".
-_LANGUAGE_PREFIX = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
+_LANGUAGE_PREFIX = re.compile(r"[a-z]{2,}(-[a-z]+)*:")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ def read_columns(path: Path) -> ColumnFile:
     sentences: list[list[list[str]]] = [[]]
     lines: list[list[int]] = [[]]
     for number, raw in enumerate(raw_lines, start=1):
-        columns = _split(raw.rstrip("\r"), separator)
+        line = raw.rstrip("\r")
+        if "\r" in line:
+            raise InputError(f"{path}, line {number}: a carriage return within the line; end lines with a line feed.")
+        columns = _split(line, separator)
         if not columns or columns[0] == _DOCUMENT_START:
             if sentences[-1]:
                 sentences.append([])
@@ -134,6 +139,7 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
             line = content.count(b"\n", 0, error.start) + 1
             raise InputError(
                 f"{path}, line {line}, byte {error.start}: 0x{content[error.start]:02x} is not UTF-8 ({error.reason}),"
-                " though other lines are. Mend the line, or convert the whole file to UTF-8."
+                " though other characters are. Mend the line, or convert the whole file to UTF-8."
             ) from error
+        rank_zero_warn(f"{path} is not UTF-8 and is read as ISO-8859-1; convert it where it is something else.")
         return content.decode("iso-8859-1"), "iso-8859-1"

@@ -138,7 +138,12 @@ class MLQA(QuestionAnswering):
             pattern = f"{of_split}/{of_split}-context-{context}-question-{asked}.json"
         else:
             pattern = f"MLQA.{context}.{asked}/{'validation' if of_split == 'dev' else 'test'}-*.parquet"
-        return find_files(self.path, pattern, self.revision, download)
+        try:
+            return find_files(self.path, pattern, self.revision, download)
+        except InputError as error:
+            if of_split == "test" and (folder / "dev").is_dir() and not (folder / "test").is_dir():
+                raise InputError(f"{error} The development sets are there: set test_split to dev.") from error
+            raise
 
 
 def _checked(split: str, languages: Sequence[str]) -> Sequence[str]:

@@ -109,6 +109,11 @@ class ParallelText(TaskDataModule):
             return None
         return [name.replace("{language}", language) for name in (self.source_column, self.target_column)]
 
+    def predict_columns(self) -> list[str] | None:
+        """Both sides, where the recipe names no columns."""
+        (language,) = self.split_languages("predict")
+        return ["source", "target"] if self.columns("predict", language) is None else None
+
     def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
         """Reads both sides."""
         columns = self.columns(split, language)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
@@ -20,7 +20,7 @@ from .base import TaskDataModule
 from .batching import MicroBatch, pad
 from .cache import ArrowRows, ragged
 from .loading import Batch, RowSet
-from .questions import Columns, OnBadAnswer, as_table, check_texts, read_questions, trainable
+from .questions import Columns, OnBadAnswer, Question, as_table, check_texts, read_questions, trainable
 from .windows import NO_TEXT, Windows
 
 
@@ -75,6 +75,8 @@ class QuestionAnswering(TaskDataModule):
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = (".json",)
+    # A long context has a hundred windows.
+    rows_at_once: ClassVar[int] = 256
 
     def __init__(
         self,
@@ -163,8 +165,20 @@ class QuestionAnswering(TaskDataModule):
         numbers = trainable(questions, self.on_bad_answer) if split == "train" else None
         if numbers is None:
             check_texts(questions)
+        if split != "predict" and questions and not any(question.answers for question in questions):
+            self._tell_unanswered(split, questions[0])
         table = as_table(questions, numbers)
         return table.append_column("questions", pa.array([len(questions)] * len(table), pa.int32()))
+
+    def _tell_unanswered(self, split: str, first: Question) -> None:
+        """Says, before anything is computed, that there will be no score; a checkpoint is chosen by one."""
+        message = (
+            f"{first.place} and all after it have no answer; SQuAD's JSON has them under 'answers', rows in a column"
+        )
+        message += " that answers_column or answer_column names"
+        if split == "validation":
+            raise InputError(f"{message}. Validation needs them.")
+        rank_zero_warn(f"{message}: they are answered, and not scored.")
 
     def encode(self, table: pa.Table) -> pa.RecordBatch:
         """Cuts questions and contexts into windows."""
@@ -207,11 +221,11 @@ class QuestionAnswering(TaskDataModule):
             "max_query_length": self.max_query_length,
             "doc_stride": self.doc_stride,
         }
+        # Rows that were read to be tested on may lack the answers that validation needs.
+        if split in ("train", "validation"):
+            settings["answers"] = [columns.answers, columns.answer, columns.answer_start]
         if split == "train":
-            settings |= {
-                "answers": [columns.answers, columns.answer, columns.answer_start],
-                "on_bad_answer": self.on_bad_answer,
-            }
+            settings["on_bad_answer"] = self.on_bad_answer
         return settings
 
     def lengths(self, rows: RowSet) -> ArrayLike:

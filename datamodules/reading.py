@@ -289,7 +289,7 @@ def _read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> 
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
             try:
                 for column, name in zip(values, columns, strict=True):
-                    column.append(record.get(name) if name in optional else _value(record, name))
+                    column.append(_value(record, name, optional=name in optional))
             except KeyError as error:
                 raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
             lines.append(number)
@@ -307,7 +307,7 @@ def _absent(place: str, column: str, present: Iterable[str]) -> InputError:
     return InputError(f"{place}: no column '{column}'; it has {', '.join(map(repr, present)) or 'none'}.")
 
 
-def _value(record: Mapping[str, Any], name: str) -> Any:
+def _value(record: Mapping[str, Any], name: str, optional: bool = False) -> Any:
     """The value of a key or, by its dotted name, of a key of an object within; None within a null."""
     if name in record:
         return record[name]
@@ -318,6 +318,8 @@ def _value(record: Mapping[str, Any], name: str) -> Any:
             if isinstance(value, dict):
                 with suppress(KeyError):
                     return _value(value, name[len(key) + 1 :])
+    if optional:
+        return None
     raise KeyError(name)
 
 

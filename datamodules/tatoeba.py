@@ -174,6 +174,11 @@ class Tatoeba(ParallelText):
         in_test = [np.isin(rows.scalars(f"{side}_key"), self._test_keys) for side in ("source", "target")]
         kept = np.flatnonzero(~np.logical_or(*in_test))
         self._left_out[split, language] = len(rows) - len(kept)
+        if len(rows) and not len(kept):
+            raise InputError(
+                f"all {len(rows):,} {split} pairs of '{language}' have a sentence of the test data; take other pairs,"
+                f" or leave {language} out."
+            )
         return ArrowRows(rows.path, kept)
 
     @cached_property

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -261,13 +261,13 @@ class TokenLabels(TaskDataModule):
     def _row_columns(self, labelled: bool) -> list[str]:
         return ["sentence", "input_ids", "words", *(["labels"] if labelled else [])]
 
-    @property
+    @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and behind a text."""
         empty: list[int] = list(self.tokenizer("")["input_ids"])
         return empty[:1], empty[1:]
 
-    @property
+    @cached_property
     def _room(self) -> int:
         """The tokens of words that fit into a window."""
         return self.max_length - self.tokenizer.num_special_tokens_to_add(pair=False)
@@ -299,7 +299,7 @@ class TokenLabels(TaskDataModule):
             row["labels"] = targets + [IGNORED] * len(closing)
         return row
 
-    @property
+    @cached_property
     def _continued(self) -> list[int]:
         """The label of a word's further tokens for each label of its first: I- behind B-."""
         names = self.label_names
@@ -427,7 +427,10 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 def is_row_file(path: Path) -> bool:
     """Whether a file has a sentence in a row; all others are column files."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix in _ROW_FILES
+    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    if suffix == ".json":
+        raise InputError(f"{path}: a JSON document; give JSONL (an object a line), Parquet, CSV or a column file.")
+    return suffix in _ROW_FILES
 
 
 def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], Place]]:
@@ -469,7 +472,7 @@ def _word_of(row: str, word: int) -> str:
 def _as_list(rows: Rows, number: int, column: str) -> list[Any]:
     value = rows.table.column(column)[number].as_py()
     if isinstance(value, str):
-        return value.split()
+        return [part for part in value.split(" ") if part]
     if not isinstance(value, list):
         raise InputError(
             f"{rows.where(number)}: column '{column}' is {value!r}; it must be a list, or a text separated by spaces."
@@ -481,6 +484,10 @@ def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: Place) -> li
     """Tags by name, also those that are numbers."""
     names = []
     for position, tag in enumerate(tags):
+        if kinds is not None and isinstance(tag, str) and tag.isascii() and tag.isdecimal():
+            tag = int(tag)
+        if isinstance(tag, bool):
+            raise InputError(f"{place(position)}: the tag is {tag}, neither a name nor a number.")
         if isinstance(tag, int) and kinds is None:
             raise InputError(
                 f"{place(position)}: the tag {tag} is a number, and the file does not name it; set label_names."

@@ -115,7 +115,8 @@ class CheckpointThatCounts(Checkpoint):
     def describe(self) -> dict[str, Any]:
         """Return what run.json and results.json say about the checkpoint that counts."""
         value = None if self.chosen == LAST else self.best_value
-        return {"path": self.chosen.as_posix(), "rule": self.rule, "step": self.chosen_step, "value": value}
+        rule = self.rule if self.monitor is None or self.chosen != LAST else "the last step, as nothing was validated"
+        return {"path": self.chosen.as_posix(), "rule": rule, "step": self.chosen_step, "value": value}
 
     def validation_results(self) -> dict[str, dict[str, float]] | None:
         """Return the validation results at the checkpoint that counts; None where it was not validated."""

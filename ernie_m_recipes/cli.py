@@ -174,6 +174,10 @@ class RecipeCLI(LightningCLI):
         if self.only_parse:
             return
         super().instantiate_classes()
+        arguments = self.config_dump["data"].get("init_args", {})
+        if self.subcommand == "fit" and "label_names" in arguments and arguments["label_names"] is None:
+            # What was found in the training data is part of the run: whoever tests or predicts has only that.
+            arguments["label_names"] = list(self.datamodule.label_names)
         if checkpoint := self.config[self.subcommand].ckpt_path:
             # The checkpoint says how to build its network, so that the backbone is not needed again.
             self.model.restore_from = str(checkpoint)
@@ -302,7 +306,7 @@ class RecipeCLI(LightningCLI):
         """Print the table, export, and say where everything is."""
         results = record.read_json(folder / record.RESULTS)
         columns = {stage: results[stage] for stage in ("before", "validate", "test") if results.get(stage)}
-        show(f"{results['recipe']}, seed {results['seed']}, scores in percent", columns)
+        show(f"{results['recipe']}, seed {results['seed']}, {self.headline} in percent", columns)
         chosen = results["checkpoint"]
         value = "" if chosen["value"] is None else f" ({chosen['value']:.4f})"
         print(f"checkpoint that counts: {chosen['path']}, {chosen['rule']}{value}, step {chosen['step']}")
@@ -311,6 +315,11 @@ class RecipeCLI(LightningCLI):
         if export:
             print(f"exported: {export_checkpoint(path, folder / 'export', self.config_dump, results)}")
         print(f"run folder: {folder}")
+
+    @property
+    def headline(self) -> str:
+        """The score that counts, which tables show where they show one."""
+        return str(getattr(self.model, "headline", "accuracy"))
 
     def keep(self, stage: str) -> None:
         """Write results and predictions of an evaluation."""
@@ -336,7 +345,7 @@ class RecipeCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         name = self.config[self.subcommand].run.name
-        show(f"{name}: {stage}, scores in percent", {stage: self.model.results})
+        show(f"{name}: {stage}, {self.headline} in percent", {stage: self.model.results})
         if self.folder is not None:
             record.save_results(self.folder, recipe=name, origin=str(self.call.origin) if self.call.origin else None)
             print(f"run folder: {self.folder}")
@@ -362,7 +371,8 @@ class RecipeCLI(LightningCLI):
             print(f"predictions written to {output}")
         elif output is not None:
             source = self._get(self.config, "data").init_args.predict_path
-            rows = predictions.write(Path(source), output, self.model.tables)
+            header = getattr(self.datamodule, "predict_columns", lambda: None)()
+            rows = predictions.write(Path(source), output, self.model.tables, header)
             print(f"{rows} rows written to {output}")
         elif self.folder is not None:
             print(f"predictions: {self.folder / 'predictions' / 'predict'}")

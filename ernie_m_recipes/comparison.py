@@ -183,6 +183,10 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         if set(own) != set(tested):
             card += f"; its mean is over {len(own)} languages, this one over {len(tested)}: not compared"
             published = {language: figures for language, figures in published.items() if language != MEAN}
+    # Baidu's code counts entities over tokens; the other models' figures are their own papers'.
+    of_tokens = row is not None and row.task == "conll" and str(row.model).startswith("ERNIE-M")
+    if of_tokens and published is not None:
+        card += "; presumably over tokens, as Baidu's code counts (subtoken_f1); f1 is over words"
     order = [language for language in published or {} if language in tested]
     order += [language for language in tested if language not in order]
     scores: dict[str, dict[str, Score]] = {}
@@ -190,7 +194,8 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_score(m))
         for metric in metrics:
             values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
-            figure = (published or {}).get(language, {}).get(CARD_METRICS.get(metric, metric))
+            theirs = CARD_METRICS.get(metric, metric) if of_tokens else metric
+            figure = (published or {}).get(language, {}).get(theirs)
             scores.setdefault(language, {})[metric] = score(values, figure)
     return Comparison(
         runs[0].recipe, stage, [run.seed for run in runs], [str(run.folder) for run in runs], row, card, scores

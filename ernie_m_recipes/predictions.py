@@ -38,13 +38,14 @@ def check_output(path: Path, formats: Sequence[str]) -> None:
         raise InputError(f"--output {path}: there is no folder {path.absolute().parent}; make it first")
 
 
-def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table]) -> int:
+def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table], header: Sequence[str] | None = None) -> int:
     """Write the rows of a file with their predictions, whole or not at all.
 
     Args:
         source: The file that was predicted on: JSONL, CSV, TSV or Parquet.
         output: The file to write, in the format of its suffix.
         tables: Language to predictions; `example_id` is the row's number in `source`.
+        header: The columns of a CSV or TSV file without a header; None where its first line names them.
 
     Returns:
         The number of rows.
@@ -54,7 +55,7 @@ def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table]) -> in
     """
     table = pyarrow.concat_tables(tables.values()).sort_by("example_id")
     added = table.drop_columns([name for name in OWN_COLUMNS if name in table.column_names])
-    rows = read(source)
+    rows = read(source, header)
     if taken := sorted(set(rows.column_names) & set(added.column_names)):
         raise InputError(f"{source}: has a column {taken[0]!r}, which the predictions need; rename it")
     if rows.num_rows != added.num_rows:
@@ -85,11 +86,12 @@ def separated(rows: pyarrow.Table, delimiter: str) -> str:
     return buffer.getvalue()
 
 
-def read(path: Path) -> pyarrow.Table:
+def read(path: Path, header: Sequence[str] | None = None) -> pyarrow.Table:
     """Read all columns of a file; those of text files as text or, in JSONL, as they are.
 
     Args:
         path: JSONL, CSV, TSV (also with `.gz` after it) or Parquet.
+        header: The columns of a CSV or TSV file without a header.
     """
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind == ".parquet":
@@ -99,7 +101,8 @@ def read(path: Path) -> pyarrow.Table:
             return from_objects([json.loads(line) for line in file if line.strip()])
         is_tsv = kind == ".tsv"
         records = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(file)
-        names, *rows = [record for record in records if record]
+        rows = [record for record in records if record]
+        names = rows.pop(0) if header is None else header
         return pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 

@@ -1,9 +1,11 @@
 """Rules between the values of a recipe, which no type can express."""
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 LONGEST = 512
+HEADLINES = ("accuracy", "f1")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Settings = Mapping[str, Any]
 Rule = Callable[[Settings], Iterator[str]]
@@ -15,6 +17,12 @@ def arguments(settings: Settings, part: str) -> Mapping[str, Any]:
     content = settings.get(part)
     found = content.get("init_args") if isinstance(content, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def headline_of(settings: Settings) -> str:
+    """Return the name of the score that the model's class gives first."""
+    module, _, name = settings["model"]["class_path"].rpartition(".")
+    return str(getattr(getattr(importlib.import_module(module), name), "headline", "accuracy"))
 
 
 def trains(settings: Settings) -> bool:
@@ -94,6 +102,8 @@ def validation(settings: Settings) -> Iterator[str]:
                 yield f"{key} is null; name a score such as val/accuracy"
         elif parts[0] != "val" or len(parts) not in (2, 3):
             yield f"{key} is {monitor!r}; scores are called val/accuracy or val/en/accuracy"
+        elif parts[-1] in HEADLINES and parts[-1] != (headline := headline_of(settings)):
+            yield f"{key} is {monitor!r}; this task's score is {headline}: {'/'.join([*parts[:-1], headline])}"
         elif len(parts) == 3 and languages and parts[1] not in languages:
             yield f"{key} is {monitor!r}, but validation is on {', '.join(languages)}"
     if isinstance(trainer["val_check_interval"], int) and trainer["check_val_every_n_epoch"] is not None:

@@ -244,6 +244,9 @@ class TaskModule(LightningModule):
             The names of the parameters that the source lacks, and the configuration that lies with it.
         """
         state, config = networks.read_weights(source)
+        head = self.head_path(network.config)
+        if head is not None and getattr(self, "new_head", False):
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
         absent = networks.copy_weights(network, state, source)
         self._random_parameters = [name for name in self._random_parameters if name in absent]
         if absent:
@@ -412,7 +415,7 @@ class TaskModule(LightningModule):
         """Check the last losses, and warn of a run that learnt nothing."""
         self._check_losses()
         report = self.collapse_report()
-        if "mean" in self.results:
+        if "mean" in self.results and self._record.best:
             self.results["mean"]["collapsed"] = float(report is not None)
         if report is not None:
             rank_zero_warn(report)
@@ -450,15 +453,17 @@ class TaskModule(LightningModule):
     def on_validation_start(self) -> None:
         """Warn where a head that was never trained is validated, other than at the start of its training."""
         if self.trainer.state.fn == "validate" and self._has_random_head() and not self.training_follows:
-            rank_zero_warn(f"the classifier of {self.backbone!r} is random: expect the scores of guessing")
+            rank_zero_warn(f"the head of {self.backbone!r} is random: expect the scores of guessing")
 
     def _has_random_head(self) -> bool:
         return f"{self.head_path(self.network.config)}.weight" in self._random_parameters
 
     def _refuse_random_head(self, command: str) -> None:
+        if not self.training_follows and any("pooler" not in name for name in self._random_parameters):
+            rank_zero_warn(f"{command}: weights of the network are random, for they were neither loaded nor trained")
         if self._has_random_head() and not self.training_follows:
             raise InputError(
-                f"{command}: {self.backbone!r} has no trained classifier, so its answers would be random. Give a "
+                f"{command}: {self.backbone!r} has no trained head, so its answers would be random. Give a "
                 "checkpoint (--ckpt_path), a fine-tuned folder or Hub id as backbone, or init_from"
             )
 

@@ -11,6 +11,8 @@ from ernie_m.errors import InputError
 
 from . import networks
 
+_OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice")
+
 
 def build_classifier(
     auto_class: Any,
@@ -47,10 +49,14 @@ def build_classifier(
         return network, [name for name, _ in network.named_parameters()]
     config = networks.read_config(source.backbone, source.trust_remote_code)
     stored, head = labels_of(config), head_path(config)
-    fine_tuned = [name for name in config.architectures or [] if name.endswith(kind)]
+    architectures = config.architectures or []
+    fine_tuned = [name for name in architectures if name.endswith(kind)]
+    # A head of the same name may be another task's: its rows are labels of sentences here, of words there.
+    is_foreign = not fine_tuned and any(name.endswith(_OTHER_HEADS) for name in architectures)
     if new_head or not fine_tuned:
         set_labels(config, _required(label_names))
-    network, absent = networks.load_network(auto_class, source, config, renewed=head if new_head else None)
+    renewed = head if new_head or is_foreign else None
+    network, absent = networks.load_network(auto_class, source, config, renewed)
     has_head = f"{head}.weight" not in absent
     if fine_tuned and not new_head and not has_head:
         raise InputError(
@@ -130,7 +136,8 @@ def match_labels(theirs: Sequence[str], ours: Sequence[str], source: str) -> lis
     if len(rows) != len(theirs) or sorted(rows) != sorted(wanted):
         raise InputError(
             f"the labels of {source!r} are {list(theirs)}, those of the data {list(ours)}; they must be the same names "
-            "in any order. Correct id2label in its config.json, or set new_head to true to train a new classifier"
+            "in any order. Where the data have some of them alone, name all with data.label_names; where the names are "
+            "spelled otherwise, correct id2label in its config.json; to train a new classifier set new_head to true"
         )
     return [rows[name] for name in wanted]
 

@@ -165,6 +165,16 @@ class SentenceRetrieval(TaskModule):
             and isinstance(self.trainer.strategy, ModelParallelStrategy)
         ):
             raise InputError("learn_temperature does not go with ModelParallelStrategy; set it to false, or use ddp")
+        if (
+            (self.layer is not None or self.sweep_layers)
+            and self._trainer is not None
+            and isinstance(self.trainer.strategy, ModelParallelStrategy)
+        ):
+            # transformers finds what to record by the network's class, which sharding replaces.
+            raise InputError(
+                "layer and sweep_layers do not go with ModelParallelStrategy: a sharded network gives its last layer "
+                "alone. Set layer to null and sweep_layers to false, or use ddp"
+            )
         family = FAMILIES.get(config.model_type)
         for name, parameter in network.named_parameters():
             match = re.search(family.layer, name) if family and self.layer is not None else None
@@ -283,7 +293,8 @@ class SentenceRetrieval(TaskModule):
         if self.sweep_layers:
             layers = self.embed_layers(*self._both_sides(batch))
             self._sweep.add(rows | {"source": layers[:count], "target": layers[count:]})
-            vectors = layers[:, -1 if self.layer is None else self.layer]
+            # A copy: a view would keep all layers of all languages.
+            vectors = layers[:, -1 if self.layer is None else self.layer].clone()
             source, target = vectors[:count], vectors[count:]
         else:
             source, target = self.embed_pairs(batch)

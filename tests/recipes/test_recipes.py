@@ -1,6 +1,7 @@
 """Every recipe that is there: it parses alone and with its fragments, keeps the rules, and runs a step."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow
@@ -124,6 +125,7 @@ def test_a_fragment_has_a_description_and_goes_with_a_recipe(fragment: Entry) ->
         ({"trainer": {"check_val_every_n_epoch": 1}}, "check_val_every_n_epoch to null"),
         ({"checkpoint": {"monitor": "val/xx/accuracy"}}, "validation is on"),
         ({"checkpoint": {"monitor": "accuracy"}}, "scores are called"),
+        ({"checkpoint": {"monitor": "val/en/f1"}}, "this task's score is accuracy: val/en/accuracy"),
         ({"run": {"exprt": True}}, "did you mean run.export"),
     ],
 )
@@ -216,6 +218,7 @@ def test_a_recipe_of_named_entities_runs_a_step(
     """In a folder where the files lie that the recipe for one's own data names."""
     monkeypatch.chdir(tiny_conll)
     options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += ["--trainer.check_val_every_n_epoch=null"]
     if recipe.name.startswith("conll/"):
         options += [f"--data.paths.{language}={tiny_conll}" for language in ("en", "de", "es", "nl")]
     before = sorted(tiny_conll.rglob("*"))
@@ -248,7 +251,7 @@ def test_named_entities_through_every_command(
     assert {len(line) for line in lines} == {6}
     code, out, err = ernie_m("report", run, "--output", "report.html")
     assert code == 0, err
-    assert "card: the card's row ERNIE-M, Fine-tune on English dataset, for conll" in out
+    assert "card: the card's row ERNIE-M, Fine-tune on English dataset, for conll; presumably over tokens" in out
     code, _, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.jsonl")
     assert code == 2
     assert "--output out.jsonl: unknown format '.jsonl'; the name must end in .conll, .txt" in err
@@ -283,6 +286,7 @@ def test_question_answering_on_own_files_runs_a_step(
     monkeypatch.chdir(own_questions)
     of_a_data_set = ("--data.path", "--data.validation_languages", "--data.test_languages")
     options = [option for option in quick if not option.startswith(of_a_data_set)]
+    options += ["--trainer.check_val_every_n_epoch=null"]
     before = sorted(own_questions.rglob("*"))
     code, _, err = ernie_m("fit", "--config", "custom/question_answering", "--config", "debug/fast_dev_run", *options)
     assert code == 0, err
@@ -304,5 +308,29 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
         parquet.write_table(pyarrow.Table.from_pylist(rows), data / f"test.{language}.parquet")
     monkeypatch.chdir(tmp_path)
     options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += ["--trainer.check_val_every_n_epoch=null"]
     code, _, err = ernie_m("fit", "--config", "custom/pair_classification", "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+
+
+def test_an_export_needs_no_training_data_for_its_labels(
+    quick: list[str], tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_conll / "data", tmp_path / "data")
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += ["--trainer.check_val_every_n_epoch=null"]
+    code, _, err = ernie_m("fit", "--config", "custom/token_labels", *options)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs" / "custom" / "token_labels").iterdir()
+    recipe = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert recipe["data"]["init_args"]["label_names"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    (tmp_path / "data" / "test.en.jsonl").rename("new.jsonl")
+    shutil.rmtree(tmp_path / "data")
+    code, _, err = ernie_m("predict", run / "export", "--input", "new.jsonl", "--output", "out.txt")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines if line] == [word for row in rows for word in row["tokens"]]
+    code, _, err = ernie_m("trim", run, "small", "--text", "new.jsonl")
     assert code == 0, err

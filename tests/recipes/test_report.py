@@ -148,6 +148,7 @@ def test_the_cards_f1_stands_beside_words_and_tokens(tmp_path: Path, ernie_m) ->
     assert code == 0, err
     lines = lines_by_language(out)
     assert lines["mean"] == ["90.00", "89.3", "+0.68", "80.00", "89.3", "-9.32"]
+    assert "presumably over tokens, as Baidu's code counts (subtoken_f1); f1 is over words" in out
     tables = Page(page.read_text(encoding="utf-8")).rows
     german = [row for row in tables if row and row[0] == "de"]
     assert [row[1:4] for row in german] == [["90.0", "83.2", "84.2"], ["80.0", "83.2", "84.2"]]

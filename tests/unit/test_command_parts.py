@@ -267,3 +267,11 @@ def test_only_the_users_mistakes_are_explained() -> None:
 
 def test_time_left_is_readable() -> None:
     assert [clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_predictions_beside_rows_without_a_header(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tsv", tmp_path / "out.tsv"
+    source.write_text("a\tx\nb\ty\n", encoding="utf-8")
+    table = pyarrow.table({"example_id": [0, 1], "prediction": [1, 0]})
+    assert predictions.write(source, target, {"de": table}, ["source", "target"]) == 2
+    assert target.read_text(encoding="utf-8") == "source\ttarget\tprediction\na\tx\t1\nb\ty\t0\n"

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,21 @@ def test_what_was_left_out_is_said_also_where_the_cache_holds_the_rest(make, tmp
     assert 3 not in rows.scalars("question")
 
 
+def test_data_without_any_answer_are_told_before_anything_is_computed(make, tmp_path: Path) -> None:
+    row = {"id": 1, "question": "q", "context": "c d", "answers": {"text": ["c"], "answer_start": [0]}}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    changes = {"answers_column": "answer", "cache_dir": str(tmp_path / "cache")}
+    with pytest.warns(UserWarning, match=r"rows\.jsonl, line 1 and all after it have no answer.* and not scored"):
+        make(test_files={"en": str(path)}, **changes).setup("test")
+    data = make(train_files={"en": str(path)}, validation_files={"en": str(path)}, **changes)
+    with pytest.raises(InputError, match=r"no column 'answer'"):
+        data.setup("fit")
+    data = make(validation_files={"en": str(path)}, **changes)
+    with pytest.raises(InputError, match=r"no answer.*Validation needs them"):
+        data.setup("validate")
+
+
 def test_an_answer_longer_than_any_window_is_counted(make, tmp_path: Path) -> None:
     content = paragraphs(3, 6)
     text = content[2]["context"]
@@ -243,6 +259,15 @@ def test_mlqas_files_are_found_by_pair(mlqa: Path, sample_tokenizer_dir: Path, t
     for wrong, hint in ((["de-de"], "write 'de'"), (["fr"], "MLQA has en, es"), (["de", "de"], "twice")):
         with pytest.raises(InputError, match=hint):
             MLQA(str(sample_tokenizer_dir), test_languages=wrong, **options)
+
+
+def test_a_folder_with_development_sets_alone_is_told_of_them(
+    mlqa: Path, sample_tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(mlqa / "dev", tmp_path / "dev")
+    data = MLQA(str(sample_tokenizer_dir), str(tmp_path), test_languages=["en"], cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="set test_split to dev"):
+        data.setup("test")
 
 
 def test_mlqa_and_squad_in_the_hubs_layout(mlqa: Path, sample_tokenizer_dir: Path, tmp_path: Path) -> None:
@@ -430,7 +455,7 @@ def test_a_random_head_is_not_scored_and_a_classifiers_encoder_is_taken(make, tm
     ErnieMForSequenceClassification(config).save_pretrained(tmp_path / "classifier")
     data = make()
     model = task(tmp_path / "classifier", from_scratch=None)
-    with pytest.raises(InputError, match="no trained classifier"):
+    with pytest.raises(InputError, match="no trained head"):
         Trainer(**QUIET).test(model, datamodule=data, verbose=False)
     assert model.network.config.num_labels == 2
     network = ErnieMForQuestionAnswering(ErnieMConfig(vocab_size=8002, **SIZES))

@@ -391,3 +391,12 @@ def test_a_damaged_file_is_refused_or_read_completely(name: str, where: float, b
     else:
         # A line less is a file with a line less; what is there is read.
         assert len(questions) >= len([line for line in path.read_bytes().splitlines() if line.strip()]) - 2
+
+
+def test_optional_fields_within_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": 1, "question": "q", "context": "c", "ann": {"answers": {"text": ["c"]}}}\n', encoding="utf-8"
+    )
+    (question,) = read_questions([path], Columns(answers="ann.answers"), answered=False)
+    assert question.answers == (("c", None),)

@@ -282,6 +282,24 @@ def test_sweep_of_the_layers_equals_runs_at_each(counted: str, tmp_path: Path) -
     assert len({result["mean"]["accuracy"] for result in found.values()}) > 1
 
 
+def test_a_sweep_keeps_one_layer_beside_its_counts(tmp_path: Path) -> None:
+    module = module_of(save_encoder(tmp_path / "backbone"), layer=1, sweep_layers=True)
+    module.configure_model()
+    rows = module.predict_rows(batch_of(4, 0))
+    assert rows["source"].shape == (4, 16)
+    # A batch's vectors of both sides, and not those of three layers.
+    assert rows["source"].untyped_storage().nbytes() <= 2 * 4 * 16 * 4
+
+
+def test_random_weights_are_told_where_no_training_follows(tmp_path: Path) -> None:
+    fields = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    tokenizer = Path(__file__).resolve().parents[2] / "datamodules" / "samples" / "tokenizer"
+    module = module_of(tokenizer, from_scratch=fields)
+    data = DataLoader([batch_of(4, 0)], batch_size=None)
+    with pytest.warns(UserWarning, match="test: weights of the network are random"):
+        trainer_of(tmp_path).test(module, data, verbose=False)
+
+
 def test_several_micro_batches_are_refused(tmp_path: Path) -> None:
     module = module_of(save_encoder(tmp_path / "backbone"))
     micro = batch_of(4, 0) | {"normaliser": torch.tensor(8.0)}

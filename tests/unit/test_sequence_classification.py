@@ -235,7 +235,7 @@ def test_new_head_replaces_that_of_another_task(tmp_path: Path) -> None:
         assert module.network.classifier.weight.shape[0] == 3
         assert not torch.equal(module.network.classifier.weight[:2], old.classifier.weight[:2])
         torch.testing.assert_close(module.network.ernie_m.pooler.dense.weight, old.ernie_m.pooler.dense.weight)
-        with pytest.raises(InputError, match="no trained classifier"):
+        with pytest.raises(InputError, match="no trained head"):
             trainer_of(tmp_path).test(module, evaluation(), verbose=False)
 
 

@@ -133,6 +133,23 @@ def test_training_pairs_with_a_sentence_of_the_test_are_left_out_and_counted(tmp
     assert len(texts_of_split(none, "train", "de")) == 24
 
 
+def test_data_that_are_all_in_the_test_are_refused_and_others_tell_runs_apart(tmp_path, tokenizer_name, cache):
+    test = write_laser(tmp_path / "test", {"de": [("one", "eins")], "fr": [("two", "deux")]})
+    opus = write_opus(tmp_path / "opus", {"de": [("one", "x"), ("two", "zwei"), ("three", "drei")]}, "train")
+    write_opus(opus, {"de": [("one", "y")]}, "validation")
+    arguments = {"path": str(test), "train_path": str(opus), "train_languages": ["de"], "cache_dir": cache}
+    data = Tatoeba(tokenizer_name, test_languages=["de"], validation_languages=["de"], **arguments)
+    with pytest.raises(InputError, match=r"all 1 validation pairs of 'de' have a sentence of the test data"):
+        data.setup("fit")
+    rows = []
+    for language in ("de", "fr"):
+        data = Tatoeba(tokenizer_name, test_languages=[language], **arguments)
+        data._load("train", download=True)
+        rows.append(data.row_set("train", ["de"]).parts[0])
+    assert len(rows[0]) == len(rows[1]) == 2
+    assert rows[0].digest() != rows[1].digest()
+
+
 def test_rows_left_out_stay_out_in_worker_processes(tmp_path, tokenizer_name, cache):
     test = write_laser(tmp_path / "test", {"de": [("one", "eins")]})
     opus = write_opus(tmp_path / "opus", {"de": [("one", "x"), ("two", "zwei"), ("three", "drei")]}, "train")

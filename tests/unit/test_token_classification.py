@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaForTokenClassification
 
-from ernie_m import ErnieMConfig, ErnieMForTokenClassification, ErnieMModel
+from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMForTokenClassification, ErnieMModel
 from ernie_m.errors import InputError
 from lightning_modules import TokenClassification
 from lightning_modules.span_scores import span_scores
@@ -211,7 +211,7 @@ def test_predicts_without_labels(tmp_path: Path) -> None:
 
 def test_a_backbone_without_head_is_not_scored(tmp_path: Path) -> None:
     module = module_of(save_encoder(tmp_path))
-    with pytest.raises(InputError, match=r"test: .* has no trained classifier"):
+    with pytest.raises(InputError, match=r"test: .* has no trained head"):
         Trainer(**QUIET, default_root_dir=tmp_path).test(module, DataLoader([batch_of(2, 1)], batch_size=None))
 
 
@@ -227,3 +227,32 @@ def test_other_families_train(tmp_path: Path) -> None:
         Trainer(**QUIET, default_root_dir=tmp_path).fit(module, training(1), evaluation)
         assert module.network.config.num_labels == 5
         assert module.results["en"]["examples"] == 2
+
+
+def test_the_encoder_of_another_tasks_classifier_is_taken(tmp_path: Path) -> None:
+    """Both tasks call their layer `classifier`; with as many labels the weights would even fit."""
+    torch.manual_seed(0)
+    config = ErnieMConfig(num_hidden_layers=1, **SIZES, id2label=dict(enumerate("abcde")))
+    trained = ErnieMForSequenceClassification(config)
+    trained.save_pretrained(tmp_path)
+    module = module_of(tmp_path)
+    module.configure_model()
+    assert module.label_names == LABELS
+    own, theirs = module.network.state_dict(), trained.state_dict()
+    assert not torch.equal(own["classifier.weight"], theirs["classifier.weight"])
+    name = "ernie_m.encoder.layers.0.linear1.weight"
+    assert torch.equal(own[name], theirs[name])
+    with pytest.raises(InputError, match="no trained head"):
+        Trainer(**QUIET, default_root_dir=tmp_path).test(module, DataLoader([batch_of(2, 1)], batch_size=None))
+
+
+def test_initial_weights_without_the_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ErnieMConfig(num_hidden_layers=1, **SIZES, id2label=dict(enumerate("abc")))
+    trained = ErnieMForTokenClassification(config)
+    trained.save_pretrained(tmp_path / "trained")
+    module = module_of(save_encoder(tmp_path / "bare"), init_from=str(tmp_path / "trained"), new_head=True)
+    module.configure_model()
+    assert module.label_names == LABELS
+    name = "ernie_m.encoder.layers.0.linear1.weight"
+    assert torch.equal(module.network.state_dict()[name], trained.state_dict()[name])

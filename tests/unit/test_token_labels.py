@@ -45,6 +45,7 @@ def labels_of(path: Path, tokenizer: Path, **arguments: object) -> list[tuple[li
         (GERMAN, "utf-8-sig", [(["Grüße", "nach", "Köln"], ["O", "O", "B-LOC"])]),
         ("en:New\tB-LOC\nen:York\tI-LOC\n\n", "utf-8", [(["New", "York"], ["B-LOC", "I-LOC"])]),
         ("fr:\tO\nfr:de\tB-PER\n", "utf-8", [(["", "de"], ["O", "B-PER"])]),
+        ("simple:a\tO\nsimple:b\tB-PER\n", "utf-8", [(["a", "b"], ["O", "B-PER"])]),
         ("en:a\tO\nb\tB-PER\n", "utf-8", [(["en:a", "b"], ["O", "B-PER"])]),
         (
             "a O\n \t \n\n\nb\u00a0c B-X\n\u2028 I-X",
@@ -52,7 +53,18 @@ def labels_of(path: Path, tokenizer: Path, **arguments: object) -> list[tuple[li
             [(["a"], ["O"]), (["b\u00a0c", "\u2028"], ["B-X", "I-X"])],
         ),
     ],
-    ids=["english", "german", "spanish", "dutch", "mark", "wikiann", "wikiann-empty", "no-prefix", "blank-lines"],
+    ids=[
+        "english",
+        "german",
+        "spanish",
+        "dutch",
+        "mark",
+        "wikiann",
+        "wikiann-empty",
+        "wikiann-simple",
+        "no-prefix",
+        "blank-lines",
+    ],
 )
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_column_files(
@@ -90,6 +102,9 @@ def test_rows_of_every_kind(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
     table.write_text("words,tags\nAnna in Rom,I-PER O I-LOC\n", encoding="utf-8")
     found = labels_of(table, sample_tokenizer_dir, tokens_column="words", tags_column="tags")
     assert found == [(["Anna", "in", "Rom"], ["B-PER", "O", "B-LOC"])]
+    table.write_text("tokens,ner_tags\n10\u00a0000 in Rom,0 0 3\n", encoding="utf-8")
+    found = labels_of(table, sample_tokenizer_dir, label_names=names)
+    assert found == [(["10\u00a0000", "in", "Rom"], ["O", "O", "B-LOC"])]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +117,10 @@ def test_rows_of_every_kind(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
         ("a.txt", b"a O\nb B-\n", r"a\.txt, line 2: 'B-' is no tag"),
         ("a.txt", b"a O\nb B-DRUG\n", r"a\.txt, line 2: unknown tag 'B-DRUG'; known are O, B-PER"),
         ("a.txt", b"\xc3\xa9 O\n\xe9 O\n", r"a\.txt, line 2, byte 5: 0xe9 is not UTF-8"),
+        ("a.txt", b"a O\rb O\n", r"a\.txt, line 1: a carriage return within the line"),
         ("a.gz", b"a O\n", r"a\.gz is not a whole gzip file"),
+        ("a.JSON", b'{"tokens": ["a"], "ner_tags": ["O"]}', r"a\.JSON: a JSON document; give JSONL"),
+        ("a.jsonl", b'{"tokens": ["a"], "ner_tags": [true]}\n', "line 1, word 1: the tag is True"),
         ("a.jsonl", b'{"tokens": ["a"], "ner_tags": []}\n', "line 1: 1 words in 'tokens', 0 tags in 'ner_tags'"),
         ("a.jsonl", b'{"tokens": [1], "ner_tags": ["O"]}\n', "line 1: column 'tokens' holds .1., not a list of words"),
         ("a.jsonl", b'{"tokens": 1, "ner_tags": ["O"]}\n', "line 1: column 'tokens' is 1; it must be a list"),
@@ -208,6 +226,13 @@ def test_windows_predict_every_word_once_and_fit(counts: list[int], room: int) -
         if max(counts) <= room // 8:
             assert before.end > before.last
             assert after.begin < after.first
+
+
+def test_words_are_the_texts_that_a_vocabulary_is_trimmed_to(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    path = tmp_path / "a.train"
+    path.write_text(ENGLISH, encoding="utf-8")
+    data = TokenLabels(str(sample_tokenizer_dir), train_files={"en": str(path)})
+    assert list(data.texts("en")) == ["Anna", "Berlin", "Paris", "."]
 
 
 def test_the_normaliser_counts_labelled_tokens(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
