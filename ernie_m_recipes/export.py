@@ -184,6 +184,7 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
+    lines += usage(config["model"])
     if results:
         lines += scores_section(results)
     lines += ["## Made with", ""]
@@ -202,6 +203,30 @@ def origin(arguments: Mapping[str, Any]) -> str:
         return "trained from random weights"
     backbone = str(arguments.get("backbone"))
     return f"fine-tuned from `{Path(backbone).name if Path(backbone).exists() else backbone}`"
+
+
+def usage(model: Mapping[str, Any]) -> list[str]:
+    """Return the lines that say how the network was used for its scores, where a pipeline does not know it by itself.
+
+    Args:
+        model: The class of the task and its arguments.
+    """
+    task, arguments = model["class_path"].rpartition(".")[2], model["init_args"]
+    if task == "TokenClassification":
+        text = "Words are tokenised one by one, and a word has the label of its first token."
+    elif task == "QuestionAnswering":
+        text = (
+            "transformers 5 has no pipeline for question answering: `ernie-m predict FOLDER --input questions.json "
+            "--output answers.json` cuts long contexts into windows and takes the best span of all."
+        )
+    elif task == "SentenceRetrieval":
+        layer = arguments.get("layer")
+        vectors = "`last_hidden_state`" if layer is None else f"`hidden_states[{layer}]`"
+        pooled = "the first token" if arguments.get("pooling") == "cls" else "the mean over all tokens but padding"
+        text = f"A sentence's vector is {pooled} of {vectors}, scaled to length 1; the nearest by cosine counts."
+    else:
+        return []
+    return [text, ""]
 
 
 def scores_section(results: Mapping[str, Any]) -> list[str]:

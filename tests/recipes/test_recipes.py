@@ -241,6 +241,7 @@ def test_named_entities_through_every_command(
     assert "(12 sentences, " in record["data"]["test/de"]
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert list(results["test"]["de"])[:4] == ["f1", "precision", "recall", "subtoken_f1"]
+    assert "a word has the label of its first token" in (run / "export" / "README.md").read_text(encoding="utf-8")
     code, out, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.conll")
     assert code == 0, err
     table = parquet.read_table(run / "predictions" / "test" / "de.parquet").to_pylist()

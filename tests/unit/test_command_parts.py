@@ -14,6 +14,7 @@ from ernie_m_recipes import predictions, record, resume
 from ernie_m_recipes.callbacks import StepSeed, clock
 from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from ernie_m_recipes.devices import runs_alone, supported_precision
+from ernie_m_recipes.export import usage
 from ernie_m_recipes.messages import explain
 from ernie_m_recipes.parsing import shorten
 from ernie_m_recipes.tables import print_scores, rows_of
@@ -267,6 +268,15 @@ def test_only_the_users_mistakes_are_explained() -> None:
 
 def test_time_left_is_readable() -> None:
     assert [clock(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_an_export_says_how_its_vectors_were_made() -> None:
+    def said(**arguments: object) -> str:
+        return usage({"class_path": "lightning_modules.SentenceRetrieval", "init_args": arguments})[0]
+
+    assert "the mean over all tokens but padding of `last_hidden_state`" in said(layer=None, pooling="mean")
+    assert "the first token of `hidden_states[8]`" in said(layer=8, pooling="cls")
+    assert usage({"class_path": "lightning_modules.SequenceClassification", "init_args": {}}) == []
 
 
 def test_predictions_beside_rows_without_a_header(tmp_path: Path) -> None:
