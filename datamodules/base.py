@@ -73,6 +73,7 @@ class TaskDataModule(LightningDataModule):
         languages: All languages, in the order of `batch["language"]`.
         train_languages: The languages of the training data.
         allow_changes: Set it to resume although the data, their order or the batch size changed.
+        test_follows: Set it to read the test data before training too, so that what is wrong with them is known then.
         longest_first: Set it to begin every epoch with the longest batch, to see whether memory suffices.
     """
 
@@ -80,6 +81,7 @@ class TaskDataModule(LightningDataModule):
     # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
     rows_at_once: ClassVar[int] = 8192
     allow_changes: bool = False
+    test_follows: bool = False
     longest_first: bool = False
 
     def __init__(
@@ -327,6 +329,8 @@ class TaskDataModule(LightningDataModule):
         state = trainer.state.fn if trainer is not None else None
         for split in _SPLITS[state] if state in _SPLITS else _SPLITS_OF_STAGE["fit"]:
             self._load(split, download=True)
+        if state == TrainerFn.FITTING and self.test_follows:
+            self._load("test", download=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens what the stage needs.

@@ -314,6 +314,21 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
     assert code == 0, err
 
 
+def test_mistakes_in_test_data_are_found_before_training(
+    quick: list[str], tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_conll / "data", tmp_path / "data")
+    (tmp_path / "data" / "test.de.jsonl").write_text('{"words": ["a"], "ner_tags": ["O"]}\n', encoding="utf-8")
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += ["--trainer.check_val_every_n_epoch=null"]
+    code, out, err = ernie_m("fit", "--config", "custom/token_labels", *options)
+    assert code == 2
+    assert "test.de.jsonl, line 1: no column 'tokens'" in err
+    assert "step" not in out + err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_an_export_needs_no_training_data_for_its_labels(
     quick: list[str], tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
 ) -> None:
