@@ -472,7 +472,11 @@ def test_an_export_encodes_pairs_as_the_training_did(
     monkeypatch.setattr("ernie_m_recipes.export.restore_network", lambda _: network)
     network = ErnieMForQuestionAnswering(ErnieMConfig(vocab_size=8002, **SIZES))
     arguments = {"tokenizer": str(sample_tokenizer_dir), "single_separator": True}
-    settings = {"data": {"init_args": arguments}, "model": {"init_args": {"from_scratch": SIZES}}, "run": {}}
+    settings = {
+        "data": {"init_args": arguments},
+        "model": {"class_path": "lightning_modules.QuestionAnswering", "init_args": {"from_scratch": SIZES}},
+        "run": {},
+    }
     folder = export_checkpoint(tmp_path / "x.ckpt", tmp_path / "export", settings, {})
     tokenizer = load_tokenizer(str(folder))
     assert tokenizer("peace", "law")["input_ids"].count(tokenizer.sep_token_id) == 2
