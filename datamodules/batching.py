@@ -5,6 +5,7 @@ alone, and are then dealt out to the processes and their micro-batches. So the g
 order of the data do not depend on the number of devices, and a run may be resumed on another number of them.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,8 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         lengths: Tokens of each example, shape (examples,).
         global_batch_size: Examples of one optimiser step, over all processes.
         micro_batch_size: At most so many examples at once in a process; None for no limit.
-        micro_batch_tokens: At most so many examples at once that their number times the longest of the global batch
-            stays within it, one at least; None for no limit.
+        micro_batch_tokens: At most so many examples at once that their number times the longest of them stays within
+            it, one at least; None for no limit.
         seed: Together with the epoch it fixes the order.
         rank: This process.
         world_size: Number of processes.
@@ -180,20 +181,27 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         return np.split(shuffled[order], np.cumsum(sizes)[:-1])
 
     def share(self, batch: Indices) -> list[MicroBatch]:
-        """This process's micro-batches of a global batch: every `world_size`-th row, so that loads are alike."""
+        """This process's micro-batches of a global batch: every `world_size`-th row, so that loads are alike.
+
+        There are as few of them as the limits allow, of as many tokens each as that number allows.
+
+        Args:
+            batch: The rows of the global batch, shorter rows first.
+        """
         weight = len(batch) if self.example_weights is None else float(self.example_weights[batch].sum())
         # A batch whose every target is ignored has a loss of 0, which may be divided by anything but 0.
         normaliser = weight / self.world_size or 1.0
-        largest = -(-len(batch) // self.world_size)
-        at_once = min(largest, self.micro_batch_size or largest)
-        if self.micro_batch_tokens is not None:
-            at_once = min(at_once, max(1, self.micro_batch_tokens // max(1, int(self.lengths[batch].max()))))
-        count = -(-largest // at_once)
+        # One plan for all processes, which get neighbouring rows: the longest of each set of neighbours counts.
+        starts = np.arange(0, len(batch), self.world_size)
+        longest: list[int] = np.maximum.reduceat(np.maximum(self.lengths[batch], 1), starts).tolist()
+        at_once = min(len(longest), self.micro_batch_size or len(longest))
+        tokens = min(at_once * longest[-1], self.micro_batch_tokens or at_once * longest[-1])
+        own = batch[self.rank :: self.world_size]
         return [
             MicroBatch(rows, np.ones(len(rows), dtype=np.float32), normaliser)
             if len(rows)
             else MicroBatch(batch[:1], np.zeros(1, dtype=np.float32), normaliser)
-            for rows in np.array_split(batch[self.rank :: self.world_size], count)
+            for rows in np.split(own, _even_cuts(longest, at_once, tokens))
         ]
 
 
@@ -269,6 +277,22 @@ def padding_share(batches: Sequence[Indices], lengths: ArrayLike) -> float:
     lengths = np.asarray(lengths, dtype=np.int64)
     positions = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
     return 1.0 - sum(int(lengths[batch].sum()) for batch in batches) / positions
+
+
+def _cuts(lengths: list[int], rows: int, tokens: int) -> list[int]:
+    """Where to cut ascending lengths into as few parts as the limits allow; a longer row is a part by itself."""
+    cuts = []
+    end = len(lengths)
+    while (end := end - max(1, min(rows, tokens // lengths[end - 1]))) > 0:
+        cuts.append(end)
+    return cuts[::-1]
+
+
+def _even_cuts(lengths: list[int], rows: int, tokens: int) -> list[int]:
+    """The same number of parts as `_cuts`, the largest of them as small as that number allows."""
+    fewest = len(_cuts(lengths, rows, tokens))
+    least = bisect_left(range(tokens), -fewest, key=lambda limit: -len(_cuts(lengths, rows, limit)))
+    return _cuts(lengths, rows, least)
 
 
 def _check_positive(**sizes: int | None) -> None:

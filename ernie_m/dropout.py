@@ -27,7 +27,10 @@ def dropout(values: Tensor, rate: float, training: bool) -> Tensor:
     count = values.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = draws.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
-    return torch.where(kept, values * (_LEVELS / (_LEVELS - dropped)), 0.0)
+    # One product forward and one backward take two thirds of the time of `torch.where` and a scaled copy; and int8
+    # becomes floating point faster than bool.
+    factors = kept.view(torch.int8).to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+    return values * factors
 
 
 class Dropout(nn.Dropout):

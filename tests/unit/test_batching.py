@@ -82,6 +82,22 @@ def test_micro_batches_keep_within_their_tokens_and_differ_in_nothing_else(lengt
             assert len(m.indices) == 1 or len(m.indices) * lengths[m.indices].max() <= tokens
 
 
+@pytest.mark.parametrize(
+    ("lengths", "rows", "tokens", "expected"),
+    [
+        ([10] * 30 + [200, 200], None, 400, [30, 2]),
+        ([10] * 30, None, 200, [15, 15]),
+        ([10] * 30, 20, None, [15, 15]),
+        ([10] * 30 + [500], None, 300, [30, 1]),
+        ([10, 10, 20, 20, 40], None, 60, [2, 2, 1]),
+        ([10] * 30, None, None, [30]),
+    ],
+)
+def test_micro_batches_are_few_and_even(lengths, rows, tokens, expected):
+    (step,) = TrainBatchSampler(lengths, len(lengths), rows, micro_batch_tokens=tokens)
+    assert [len(m.indices) for m in step] == expected
+
+
 def test_order_differs_by_epoch_and_seed_and_repeats_otherwise():
     lengths = np.random.default_rng(0).integers(5, 90, size=4000)
 
