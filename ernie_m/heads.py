@@ -70,7 +70,9 @@ class ErnieMForSequenceClassification(ErnieMPreTrainedModel):
         and `num_labels` 1 the squared error, unless `config.problem_type` says otherwise. Other arguments are those of
         `ErnieMModel.forward`.
         """
-        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
+        outputs = self.ernie_m(
+            input_ids, attention_mask, position_ids, inputs_embeds, first_token_only=True, return_dict=True, **kwargs
+        )
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None if labels is None else self._loss(logits, labels)
         return SequenceClassifierOutput(
@@ -122,6 +124,7 @@ class ErnieMForMultipleChoice(ErnieMPreTrainedModel):
         outputs = self.ernie_m(
             *(None if tensor is None else tensor.flatten(0, 1) for tensor in (input_ids, attention_mask, position_ids)),
             None if inputs_embeds is None else inputs_embeds.flatten(0, 1),
+            first_token_only=True,
             return_dict=True,
             **kwargs,
         )

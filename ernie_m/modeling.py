@@ -100,13 +100,25 @@ class ErnieMSelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | BlockMask | None,
+        queries: int | None = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend over `(batch, length, hidden)`; the probabilities are None unless the implementation is eager."""
-        shape = (*hidden_states.shape[:-1], -1, self.head_size)
-        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
-        key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
-        value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
+        """Attend over `(batch, length, hidden)`, from the first `queries` tokens or from all.
+
+        The probabilities are None unless the implementation is eager.
+        """
+        asking = hidden_states[:, :queries]
+        query, key, value = (
+            projection(states).view(*states.shape[:-1], -1, self.head_size).transpose(1, 2)
+            for projection, states in (
+                (self.q_proj, asking),
+                (self.k_proj, hidden_states),
+                (self.v_proj, hidden_states),
+            )
+        )
         rate = self.dropout_rate if self.training else 0.0
         name = self.config._attn_implementation
         # On a CPU, SDPA with dropout materialises the probabilities too, and draws torch's slow Bernoulli numbers.
@@ -117,7 +129,7 @@ class ErnieMSelfAttention(nn.Module):
         output, probabilities = attend(
             self, query, key, value, attention_mask, dropout=rate, scaling=self.scaling, **kwargs
         )
-        return output.reshape(hidden_states.shape).contiguous(), probabilities
+        return output.reshape(asking.shape).contiguous(), probabilities
 
 
 class ErnieMAttention(nn.Module):
@@ -128,9 +140,15 @@ class ErnieMAttention(nn.Module):
         self.self_attn = ErnieMSelfAttention(config)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
-        """Map `(batch, length, hidden)` to the same shape."""
-        output, _ = self.self_attn(hidden_states, attention_mask, **kwargs)
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | BlockMask | None,
+        queries: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Map `(batch, length, hidden)` to `(batch, queries, hidden)`, or to the same shape."""
+        output, _ = self.self_attn(hidden_states, attention_mask, queries, **kwargs)
         return cast(Tensor, self.out_proj(output))
 
 
@@ -149,10 +167,16 @@ class ErnieMEncoderLayer(GradientCheckpointingLayer):
         self.dropout2 = Dropout(config.hidden_dropout_prob)
         self.activation = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
-        """Map `(batch, length, hidden)` to the same shape."""
-        attended = self.self_attn(hidden_states, attention_mask, **kwargs)
-        hidden_states = self.norm1(hidden_states + self.dropout1(attended))
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | BlockMask | None,
+        queries: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Map `(batch, length, hidden)` to the same shape, or to `(batch, queries, hidden)`: the first tokens alone."""
+        attended = self.self_attn(hidden_states, attention_mask, queries, **kwargs)
+        hidden_states = self.norm1(hidden_states[:, :queries] + self.dropout1(attended))
         expanded = self.dropout(self.activation(self.linear1(hidden_states)))
         return cast(Tensor, self.norm2(hidden_states + self.dropout2(self.linear2(expanded))))
 
@@ -164,10 +188,20 @@ class ErnieMEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(ErnieMEncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
-        """Map `(batch, length, hidden)` to the same shape."""
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | BlockMask | None,
+        queries: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Map `(batch, length, hidden)` to the same shape, or to `(batch, queries, hidden)`: the first tokens alone."""
+        for number, layer in enumerate(self.layers, start=1):
+            if queries is None or number < len(self.layers):
+                hidden_states = layer(hidden_states, attention_mask, **kwargs)
+            else:
+                mask = attention_mask[:, :, :queries] if isinstance(attention_mask, Tensor) else attention_mask
+                hidden_states = layer(hidden_states, mask, queries, **kwargs)
         return hidden_states
 
 
@@ -224,6 +258,7 @@ class ErnieMModel(ErnieMPreTrainedModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        first_token_only: bool = False,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Encode a batch.
@@ -235,6 +270,9 @@ class ErnieMModel(ErnieMPreTrainedModel):
                 Where it is None, padding is told by the pad id; with `inputs_embeds` every position attends.
             position_ids: `(batch, length)`, counted from 0; running numbers by default, also over padding.
             inputs_embeds: `(batch, length, hidden)`.
+            first_token_only: Whether the first token's vector is all that is needed, as for the pooler: the last layer
+                then computes no other, and `last_hidden_state` is `(batch, 1, hidden)`. The numbers are the same.
+                Without effect where hidden states or attentions are asked for, or attention cannot do so.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict` and arguments of the attention kernel.
 
         Raises:
@@ -248,9 +286,18 @@ class ErnieMModel(ErnieMPreTrainedModel):
             attention_mask = torch.ne(input_ids, cast(int, self.config.pad_token_id))
         embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
         mask = self._attention_mask(attention_mask, embedded)
-        hidden_states = self.encoder(embedded, mask, **kwargs)
+        queries = 1 if first_token_only and self._may_ask_from_one(mask, kwargs) else None
+        hidden_states = self.encoder(embedded, mask, queries, **kwargs)
         pooled = self.pooler(hidden_states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+    def _may_ask_from_one(self, mask: Tensor | BlockMask | None, options: dict[str, Any]) -> bool:
+        is_recorded = any(
+            options.get(name, getattr(self.config, name, False))
+            for name in ("output_hidden_states", "output_attentions")
+        )
+        # A mask of other than four dimensions is that of a kernel which wants as many queries as keys.
+        return not is_recorded and (mask is None or (isinstance(mask, Tensor) and mask.ndim == 4))
 
     def _check_input(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> None:
         tokens = cast(Tensor, input_ids if input_ids is not None else inputs_embeds)

@@ -1,8 +1,9 @@
 """torch.compile of the encoder, layer by layer.
 
 All layers share one compiled graph, which takes batches of any shape, so that the time to compile grows neither with
-the layers nor with the lengths in the data: one graph for training and one for evaluation, and others only where torch
-distinguishes a batch of one example or one token. Names of parameters and hooks stay as they are.
+the layers nor with the lengths in the data: one graph for training and one for evaluation, the same again for a last
+layer that computes the first token alone, and others only where torch distinguishes a batch of one example. Names of
+parameters and hooks stay as they are.
 """
 
 from typing import Literal
@@ -49,6 +50,8 @@ def compile_layers(network: PreTrainedModel, choice: CompileChoice, device: torc
         return False
     # Within DDP's forward pass a layer's graph would be cut where DDP's buckets begin.
     torch._dynamo.config.optimize_ddp = False
+    # The default, 8, would be reached by a classifier that meets batches of one row as well, and the rest run eagerly.
+    torch._dynamo.config.recompile_limit = max(16, torch._dynamo.config.recompile_limit)
     for path in family.blocks if family is not None else ():
         for layer in networks.submodule(network, path).children():
             layer.compile(backend=BACKEND, dynamic=True)

@@ -195,6 +195,48 @@ def test_flex_attention_agrees_with_sdpa(batch: dict[str, Tensor]) -> None:
     torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-5)
 
 
+def kept_tokens(model: nn.Module, **inputs: Any) -> int:
+    """How many tokens of each text the last layer computes."""
+    seen = []
+    hook = model.ernie_m.encoder.layers[-1].linear1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(**inputs)
+    hook.remove()
+    return int(seen[0].shape[1])
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_classifier_computes_one_token_in_the_last_layer_and_the_same_result(
+    attention: str, layers: int, batch: dict[str, Tensor]
+) -> None:
+    model = build("ErnieMForSequenceClassification", attn_implementation=attention, num_hidden_layers=layers)
+    assert kept_tokens(model, **batch) == 1
+    logits = model(**batch).logits
+    logits.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    expected = model.classifier(model.ernie_m(**batch).pooler_output)
+    expected.square().sum().backward()
+    torch.testing.assert_close(logits, expected, atol=1e-6, rtol=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_all_tokens_are_computed_where_they_are_asked_for(batch: dict[str, Tensor]) -> None:
+    model = build("ErnieMForSequenceClassification", attn_implementation="eager")
+    for asked in ("output_hidden_states", "output_attentions"):
+        assert kept_tokens(model, **batch, **{asked: True}) == 11
+        named = build("ErnieMForSequenceClassification", attn_implementation="eager", **{asked: True})
+        assert kept_tokens(named, **batch) == 11
+    outputs = model(**batch, output_hidden_states=True, output_attentions=True)
+    assert [tuple(state.shape) for state in outputs.hidden_states] == [(3, 11, 32)] * 3
+    assert [tuple(state.shape) for state in outputs.attentions] == [(3, 4, 11, 11)] * 2
+    torch.testing.assert_close(outputs.logits, model(**batch).logits, atol=1e-6, rtol=1e-5)
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        flex = build("ErnieMForSequenceClassification", attn_implementation="flex_attention")
+        assert kept_tokens(flex, **batch) == 11
+
+
 def test_published_sizes() -> None:
     with torch.device("meta"):
         for config, tensors, parameters in (
