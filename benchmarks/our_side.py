@@ -6,8 +6,8 @@
 It runs on the CPU. The pairs are those of the peer's script: the first of XNLI's English training set, or every 15th
 of the 15 validation sets. With `active_vocabulary` the embedding rows are those that `xnli/transfer_base` has on these
 data (the whole English training and validation sets; with `--all-languages` all 15 validation sets), not those of the
-few pairs timed. Without `fast_dropout` torch's own draws the numbers, for the attention as well, which stays
-materialised as in SDPA.
+few pairs timed. Without `first_token` the last layer computes all tokens; without `fast_dropout` torch's own draws the
+numbers, for the attention as well, which stays materialised as in SDPA.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import ernie_m  # noqa: E402
 import ernie_m.dropout  # noqa: E402
 import ernie_m.modeling  # noqa: E402
 from datamodules import PairClassification  # noqa: E402
@@ -39,7 +40,7 @@ from ernie_m import ErnieMConfig, load_tokenizer  # noqa: E402
 from ernie_m_recipes.devices import keep_freed_memory  # noqa: E402
 from lightning_modules import SequenceClassification  # noqa: E402
 
-SWITCHES = ("active_vocabulary", "like_length", "fast_dropout", "fused", "kept_memory", "split_batches")
+SWITCHES = ("active_vocabulary", "like_length", "first_token", "fast_dropout", "fused", "kept_memory", "split_batches")
 TURN = "turn"
 FAST_DROPOUT = ernie_m.dropout.dropout
 
@@ -147,7 +148,10 @@ def ids_in_use(xnli: Path, tokenizer_folder: Path, validation: str) -> NDArray[n
 
 
 def floating_point_operations(config: ErnieMConfig, lengths: NDArray[np.int64], training: bool) -> float:
-    """Multiplications and additions of the matrix products over real tokens; a backward pass counts twice."""
+    """Multiplications and additions of the matrix products over real tokens; a backward pass counts twice.
+
+    They are those of the architecture, all tokens in all layers, whatever is left out.
+    """
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     tokens, squares = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())
     forward = layers * (2 * tokens * (4 * hidden**2 + 2 * hidden * inner) + 4 * squares * hidden)
@@ -176,6 +180,8 @@ def main() -> None:
     if switch["kept_memory"]:
         keep_freed_memory()
     use_fast_dropout(switch["fast_dropout"])
+    if not switch["first_token"]:
+        ernie_m.ErnieMModel._may_ask_from_one = lambda *_: False
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         files = {}

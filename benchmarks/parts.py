@@ -3,8 +3,10 @@
     python benchmarks/parts.py
 
 A batch of 32 XNLI pairs has 1,472 tokens: dropout of ERNIE-M base over them, forward and backward, and a step of Adam
-over its parameters with the 14,138 embedding rows that XNLI English uses, and with all of them. Both ways of each are
-taken in turns, many times; what counts is the median of each and of their ratio.
+over its parameters with the 14,138 embedding rows that XNLI English uses, and with all of them. The products of a
+training step with the layers' weights, forward and backward, are set against as many operations of the one product
+again and again that `speed.py` takes for the limit: the layers' weights and activations do not stay in the caches. Both
+ways of each are taken in turns, many times; what counts is the median of each and of their ratio.
 """
 
 import argparse
@@ -62,6 +64,36 @@ def adam(rows: int, fused: bool) -> Callable[[], None]:
     return lambda: optimizer.step()
 
 
+def layers_products() -> Callable[[], None]:
+    """The products of a step with the weights of all layers: forward, for the input's and for the weight's gradient."""
+    shapes = [(768, 768)] * 4 + [(3072, 768), (768, 3072)]
+    tokens = ROWS * LENGTH
+    weights = [torch.randn(shape) for _ in range(LAYERS) for shape in shapes]
+    inputs = [torch.randn(tokens, weight.shape[1]) for weight in weights]
+    gradients = [torch.randn(tokens, weight.shape[0]) for weight in weights]
+
+    def step() -> None:
+        for weight, given, gradient in zip(weights, inputs, gradients, strict=True):
+            torch.mm(given, weight.t())
+            torch.mm(gradient, weight)
+            torch.mm(gradient.t(), given)
+
+    return step
+
+
+def one_product_again() -> Callable[[], None]:
+    """As many operations by one product."""
+    left, right = torch.randn(ROWS * LENGTH, 768), torch.randn(768, 3072)
+    out = torch.mm(left, right)
+
+    def step() -> None:
+        # A layer's six weights have the elements of three of the largest.
+        for _ in range(3 * 3 * LAYERS):
+            torch.mm(left, right, out=out)
+
+    return step
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
@@ -71,6 +103,7 @@ def main() -> None:
     parts = {
         "dropout": {"torch": dropouts(torch_dropout), "ours": dropouts(dropout)},
         "adam": {"not fused": adam(14_138, False), "fused": adam(14_138, True)},
+        "products": {"of the layers": layers_products(), "one again and again": one_product_again()},
         "adam_rows": {"250,002 rows": adam(250_002, True), "14,138 rows": adam(14_138, True)},
     }
     result = {
