@@ -43,6 +43,7 @@ from lightning_modules import SequenceClassification  # noqa: E402
 SWITCHES = ("active_vocabulary", "like_length", "first_token", "fast_dropout", "fused", "kept_memory", "split_batches")
 TURN = "turn"
 FAST_DROPOUT = ernie_m.dropout.dropout
+MAY_ASK_FROM_ONE = ernie_m.ErnieMModel._may_ask_from_one
 
 
 class Pairs(PairClassification):
@@ -121,6 +122,11 @@ def use_fast_dropout(fast: bool) -> None:
     ernie_m.modeling.apply_dropout = ernie_m.dropout.dropout = FAST_DROPOUT if fast else torch.nn.functional.dropout
 
 
+def use_first_token(alone: bool) -> None:
+    """Let the last layer of classifiers compute the first token alone, or all of them."""
+    ernie_m.ErnieMModel._may_ask_from_one = MAY_ASK_FROM_ONE if alone else lambda *_: False
+
+
 def tables(xnli: Path, mode: str, pairs: int) -> dict[str, pa.Table]:
     """The peer's pairs by language."""
     if mode == "train":
@@ -158,6 +164,48 @@ def floating_point_operations(config: ErnieMConfig, lengths: NDArray[np.int64], 
     return forward * (3 if training else 1)
 
 
+def pairs_of(args: argparse.Namespace, switch: dict[str, bool], folder: str) -> tuple[Pairs, list[str]]:
+    """The data module of the pairs that are timed, and their languages."""
+    files = {}
+    for language, table in tables(args.xnli, args.mode, args.batches * args.batch_size).items():
+        files[language] = str(Path(folder) / f"{language}.parquet")
+        pq.write_table(table, files[language])
+    if args.mode == "train":
+        Pairs.ids = ids_in_use(args.xnli, args.tokenizer, "*" if args.all_languages else "en")
+    Pairs.like_length = switch["like_length"]
+    data = Pairs(
+        str(args.tokenizer),
+        train_files=files,
+        validation_files=files,
+        label_names=list(LABELS),
+        global_batch_size=args.batch_size,
+        micro_batch_tokens=args.micro_batch_tokens if switch["split_batches"] else None,
+        eval_tokens_per_batch=args.eval_tokens,
+        cache_dir=folder,
+    )
+    return data, list(files)
+
+
+def trainer_of(args: argparse.Namespace, clock: Clock, folder: str) -> Trainer:
+    """A trainer that does nothing but the steps that are timed."""
+    return Trainer(
+        accelerator="cpu",
+        devices=1,
+        precision=args.precision,
+        max_steps=args.batches,
+        gradient_clip_val=1.0,
+        limit_val_batches=0 if args.mode == "train" else None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=[clock],
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["train", "evaluate"])
@@ -180,28 +228,11 @@ def main() -> None:
     if switch["kept_memory"]:
         keep_freed_memory()
     use_fast_dropout(switch["fast_dropout"])
-    if not switch["first_token"]:
-        ernie_m.ErnieMModel._may_ask_from_one = lambda *_: False
+    use_first_token(switch["first_token"])
+    Task.fused = switch["fused"]
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        for language, table in tables(args.xnli, args.mode, args.batches * args.batch_size).items():
-            files[language] = str(Path(folder) / f"{language}.parquet")
-            pq.write_table(table, files[language])
-        if args.mode == "train":
-            Pairs.ids = ids_in_use(args.xnli, args.tokenizer, "*" if args.all_languages else "en")
-        Pairs.like_length = switch["like_length"]
-        data = Pairs(
-            str(args.tokenizer),
-            train_files=files,
-            validation_files=files,
-            label_names=list(LABELS),
-            global_batch_size=args.batch_size,
-            micro_batch_tokens=args.micro_batch_tokens if switch["split_batches"] else None,
-            eval_tokens_per_batch=args.eval_tokens,
-            cache_dir=folder,
-        )
-        Task.fused = switch["fused"]
+        data, languages = pairs_of(args, switch, folder)
         module = Task(
             str(args.tokenizer),
             list(LABELS),
@@ -209,29 +240,14 @@ def main() -> None:
             active_vocabulary=switch["active_vocabulary"],
         )
         clock = Clock(args.in_turns)
-        trainer = Trainer(
-            accelerator="cpu",
-            devices=1,
-            precision=args.precision,
-            max_steps=args.batches,
-            gradient_clip_val=1.0,
-            limit_val_batches=0 if args.mode == "train" else None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-            callbacks=[clock],
-        )
+        trainer = trainer_of(args, clock, folder)
         if args.mode == "train":
             trainer.fit(module, datamodule=data)
         else:
             trainer.validate(module, datamodule=data, verbose=False)
         loader = data.train_dataloader() if args.mode == "train" else data.val_dataloader()[0]
         sampler: Any = loader.plan
-        splits = [("train", "en")] if args.mode == "train" else [("validation", language) for language in files]
+        splits = [("train", "en")] if args.mode == "train" else [("validation", language) for language in languages]
         lengths = np.concatenate([data.lengths(data.row_set(split, [language])) for split, language in splits])
         steps = [sampler.share(batch) for batch in sampler.global_batches(0)] if args.mode == "train" else [sampler]
         padding = padding_share([micro.indices for step in steps for micro in step], sampler.lengths)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from our_side import SWITCHES, Pairs, Task, use_fast_dropout
+from our_side import SWITCHES, Pairs, Task, use_fast_dropout, use_first_token
 
 from datamodules import TaskDataModule
 
@@ -47,6 +47,7 @@ def train(tokenizer: str, files: dict[str, str], seed: int, on: bool, steps: int
     """One training; the accuracy on the development sentences in percent, and the seconds of its steps."""
     seed_everything(seed, verbose=False)
     use_fast_dropout(on)
+    use_first_token(on)
     Pairs.like_length = Task.fused = on
     data = Pairs(
         tokenizer,
@@ -96,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with tokenizer/ and data/hub/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "same_scores.json")
     args = parser.parse_args()
     shared = args.shared.resolve()

@@ -162,6 +162,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "convert": convert,
 }
 
+HELPED_HERE = ("ls", "cat", "cp", "check", "export")
+"""Commands of a word or two, which have no options to list: the overview says what they take."""
+
 
 def usage_error(message: str) -> int:
     """Print a message to stderr and return the exit code of a user's mistake."""
@@ -183,6 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ernie-m-recipes {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
+    if name in HELPED_HERE and rest[:1] in (["-h"], ["--help"]):
+        print(USAGE, end="")
+        return 0
     if name not in COMMANDS:
         return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
     try:

@@ -1,9 +1,10 @@
 """Runs read back from their folders, seeds of one experiment together, set beside the model card."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -13,6 +14,7 @@ from ernie_m.errors import InputError
 
 from .card import figures_of
 from .record import RESULTS, RUN_ALONE, read_json
+from .registry import UnknownNameError, find
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, Results, is_score
@@ -39,6 +41,7 @@ class Run:
         seed: Its seed.
         experiment: The settings and data that its scores depend on but for the seed, as text.
         is_whole: Whether all examples were scored, of the test data.
+        changes: Where its settings are not those of the packaged recipe of its name, as `key: recipe's -> run's`.
         card: The row of the card that its recipe names.
         results: Language to metric to share; `mean` is a language.
     """
@@ -49,6 +52,7 @@ class Run:
     seed: int
     experiment: str
     is_whole: bool
+    changes: list[str]
     card: CardRow | None
     results: Results
 
@@ -85,6 +89,7 @@ class Comparison:
         folders: Their folders.
         row: The row of the card that the recipe names.
         card: What they are compared with, or why with nothing.
+        changes: Where their settings are not those of the packaged recipe.
         scores: Language to metric to score, the mean last.
     """
 
@@ -94,6 +99,7 @@ class Comparison:
     folders: list[str]
     row: CardRow | None
     card: str
+    changes: list[str]
     scores: dict[str, dict[str, Score]]
 
 
@@ -132,9 +138,10 @@ def read_run(folder: Path, stage: str) -> Run | str:
         return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
     settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
     limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
+    recipe = found.get("recipe") or record.get("recipe") or folder.parent.name
     return Run(
         folder,
-        found.get("recipe") or record.get("recipe") or folder.parent.name,
+        recipe,
         record.get("stage", "fit"),
         seed,
         json.dumps([settings, data], sort_keys=True, default=str),
@@ -142,9 +149,29 @@ def read_run(folder: Path, stage: str) -> Run | str:
         and not trainer.get("fast_dev_run")
         and not trainer.get("overfit_batches")
         and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
+        changes_of(recipe, settings),
         None if None in (card.task, card.setting, card.model) else card,
         results,
     )
+
+
+def changes_of(recipe: str, settings: Mapping[str, Any]) -> list[str]:
+    """List where settings are not those that the packaged recipe of a name states; none where there is no such recipe.
+
+    Args:
+        recipe: A run's name.
+        settings: Its settings by dotted key.
+    """
+    try:
+        stated = flatten(yaml.safe_load(find(recipe).text))
+    except UnknownNameError:
+        return []
+    # What is put together from other values ("${...}") differs where those do.
+    return [
+        f"{key}: {value} -> {settings.get(key)}"
+        for key, value in stated.items()
+        if not matches(key, (*SEEDS, *ELSEWHERE)) and "${" not in str(value) and settings.get(key) != value
+    ]
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -198,7 +225,14 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
             figure = (published or {}).get(language, {}).get(theirs)
             scores.setdefault(language, {})[metric] = score(values, figure)
     return Comparison(
-        runs[0].recipe, stage, [run.seed for run in runs], [str(run.folder) for run in runs], row, card, scores
+        runs[0].recipe,
+        stage,
+        [run.seed for run in runs],
+        [str(run.folder) for run in runs],
+        row,
+        card,
+        runs[0].changes,
+        scores,
     )
 
 

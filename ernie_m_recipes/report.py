@@ -62,6 +62,12 @@ def title_of(comparison: Comparison) -> str:
     return f"{comparison.recipe}, {comparison.stage}, seed{'s' * (len(comparison.seeds) > 1)} {seeds}, in percent"
 
 
+def notes_of(comparison: Comparison) -> list[str]:
+    """Return what to know of the figures: what the card's are, and what the runs changed in the recipe."""
+    changed = [f"changed from the recipe: {'; '.join(comparison.changes)}"] if comparison.changes else []
+    return [f"card: {comparison.card}", *changed]
+
+
 def as_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return tables in Markdown."""
     parts = ["# Runs beside the model card"]
@@ -70,7 +76,8 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
         lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         folders = [f"- `{folder}`" for folder in comparison.folders]
-        parts += [f"## {title_of(comparison)}", f"Card: {comparison.card}.", "\n".join(lines), "\n".join(folders)]
+        notes = [f"{note[0].upper()}{note[1:]}." for note in notes_of(comparison)]
+        parts += [f"## {title_of(comparison)}", *notes, "\n".join(lines), "\n".join(folders)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -135,8 +142,7 @@ def main(arguments: Sequence[str]) -> int:
     comparisons = [compare(group, options.stage) for group in groups_of(runs)]
     for comparison in comparisons:
         print_table(title_of(comparison), *table_of(comparison))
-        print(f"card: {comparison.card}")
-        print("\n".join(f"run: {folder}" for folder in comparison.folders), end="\n\n")
+        print("\n".join([*notes_of(comparison), *(f"run: {folder}" for folder in comparison.folders)]), end="\n\n")
     for path in options.output:
         write_text(path, WRITERS[path.suffix](comparisons))
         print(f"written to {path}")

@@ -19,7 +19,7 @@ import yaml
 from datamodules.tatoeba import LANGUAGES as TATOEBA
 from ernie_m_recipes.card import figures_of, rows_of_setting
 from ernie_m_recipes.comparison import bootstrap_interval
-from ernie_m_recipes.registry import entries
+from ernie_m_recipes.registry import entries, find
 from ernie_m_recipes.settings import CardRow
 
 BROWSERS = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
@@ -28,18 +28,12 @@ XNLI = ("en", "fr", "es", "de", "el", "bg", "ru", "tr", "ar", "vi", "th", "zh", 
 
 def make_run(folder: Path, seed: int = 1, card: dict[str, str] | None = None, **changes: Any) -> Path:
     """A run folder as `fit` leaves it, with an accuracy of 0.80 in English, 0.70 elsewhere, and a point a seed."""
-    settings = {
-        "seed_everything": seed,
-        "model": {
-            "init_args": {
-                "backbone": changes.get("backbone", "ernie-m-base"),
-                "learning_rate": changes.get("learning_rate", 5e-5),
-            }
-        },
-        "data": {"init_args": {"seed": seed}},
-        "trainer": {"devices": seed, "limit_test_batches": changes.get("limit")},
-        "run": {"directory": str(folder), "card": card},
-    }
+    settings = yaml.safe_load(find("xnli/transfer_base").text)
+    model, data, trainer = settings["model"]["init_args"], settings["data"]["init_args"], settings["trainer"]
+    settings |= {"seed_everything": seed, "run": {"directory": str(folder), "card": card}}
+    model |= {name: changes[name] for name in ("backbone", "learning_rate") if name in changes}
+    data["seed"] = seed
+    trainer |= {"devices": seed, "limit_test_batches": changes.get("limit")}
     languages = changes.get("languages", XNLI)
     results = {
         language: {"accuracy": (0.8 if language == "en" else 0.7) + 0.01 * seed, "examples": 100.0, "chance": 1 / 3}
@@ -73,6 +67,22 @@ def test_a_run_stands_beside_its_row(tmp_path: Path, ernie_m) -> None:
     # The card's order, the mean last.
     assert [name for name in lines if name in (*XNLI, "mean")] == [*XNLI, "mean"]
     assert "card: the card's row ERNIE-M, Cross-lingual Transfer, for xnli" in out
+
+
+def test_what_a_run_changed_in_its_recipe_is_said(tmp_path: Path, ernie_m) -> None:
+    same, other = (
+        make_run(tmp_path / "same", 3, TRANSFER),
+        make_run(tmp_path / "other", 1, TRANSFER, learning_rate=1e-4),
+    )
+    files = [tmp_path / f"report{suffix}" for suffix in (".md", ".html", ".json")]
+    code, out, err = ernie_m("report", same, other, "--output", *files)
+    assert code == 0, err
+    said = "model.init_args.learning_rate: 5e-05 -> 0.0001"
+    # The seed and the number of devices are no change.
+    assert [line for line in out.splitlines() if "changed" in line] == [f"changed from the recipe: {said}"]
+    assert f"\n\nChanged from the recipe: {said}.\n\n" in files[0].read_text(encoding="utf-8")
+    assert f"changed from the recipe: {html.escape(said)}." in files[1].read_text(encoding="utf-8")
+    assert [one["changes"] for one in json.loads(files[2].read_text(encoding="utf-8"))] == [[], [said]]
 
 
 def test_seeds_of_one_experiment_stand_together(tmp_path: Path, ernie_m) -> None:

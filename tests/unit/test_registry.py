@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ernie_m_recipes import __version__, registry
-from ernie_m_recipes.__main__ import COMMANDS, USAGE, main
+from ernie_m_recipes.__main__ import COMMANDS, HELPED_HERE, USAGE, main
 
 
 @pytest.fixture
@@ -74,6 +74,15 @@ def test_the_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> No
     assert main([]) == 2
     assert main(["--version"]) == 0
     assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", HELPED_HERE)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_a_command_without_options_answers_with_the_overview(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, option]) == 0
+    assert capsys.readouterr().out == USAGE
 
 
 def test_the_version_is_the_distributions() -> None:
