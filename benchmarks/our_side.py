@@ -156,7 +156,8 @@ def ids_in_use(xnli: Path, tokenizer_folder: Path, validation: str) -> NDArray[n
 def floating_point_operations(config: ErnieMConfig, lengths: NDArray[np.int64], training: bool) -> float:
     """Multiplications and additions of the matrix products over real tokens; a backward pass counts twice.
 
-    They are those of the architecture, all tokens in all layers, whatever is left out.
+    They are those of the architecture, as model FLOP/s are usually counted: all tokens in all layers, also those of the
+    last layer that a classifier leaves out (7 %).
     """
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     tokens, squares = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())

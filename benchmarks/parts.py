@@ -5,8 +5,9 @@
 A batch of 32 XNLI pairs has 1,472 tokens: dropout of ERNIE-M base over them, forward and backward, and a step of Adam
 over its parameters with the 14,138 embedding rows that XNLI English uses, and with all of them. The products of a
 training step with the layers' weights, forward and backward, are set against as many operations of the one product
-again and again that `speed.py` takes for the limit: the layers' weights and activations do not stay in the caches. Both
-ways of each are taken in turns, many times; what counts is the median of each and of their ratio.
+again and again that `speed.py` takes for the limit: the layers' are of other shapes and orders in memory, and do not
+stay in the caches. Both ways of each are taken in turns, many times; what counts is the median of each and of their
+ratio.
 """
 
 import argparse

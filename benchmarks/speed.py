@@ -140,7 +140,8 @@ def report(found: dict[str, Any], precision: str, machine: str) -> str:
     lines = ["# Training and evaluation", "", f"`python benchmarks/speed.py {' '.join(sys.argv[1:])}`", ""]
     lines += [
         f"ERNIE-M base, XNLI, precision {precision}, medians over the rounds; padding counts neither as tokens nor as "
-        "operations.",
+        "operations. Operations are the architecture's, as model FLOP/s are counted: all of the last layer, of which "
+        "we compute the first token alone.",
         "",
     ]
     lines += [

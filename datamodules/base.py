@@ -74,7 +74,7 @@ class TaskDataModule(LightningDataModule):
         train_languages: The languages of the training data.
         allow_changes: Set it to resume although the data, their order or the batch size changed.
         test_follows: Set it to read the test data before training too, so that what is wrong with them is known then.
-        longest_first: Set it to begin every epoch with the longest batch, to see whether memory suffices.
+        longest_first: Set it to begin every epoch with the largest micro-batch, to see whether memory suffices.
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = ()
@@ -444,8 +444,12 @@ class TaskDataModule(LightningDataModule):
     def _load(self, split: str, download: bool) -> None:
         languages = self.split_languages(split)
         if not languages:
-            argument = "predict_path" if split == "predict" else f"{split}_files or {split}_languages"
-            raise InputError(f"There are no data for '{split}'; name some with {argument}.")
+            remedy = f"name some with {split}_files or {split}_languages"
+            if split == "predict":
+                remedy = "name a file with --input, or with predict_path"
+            elif split == "test":
+                remedy += ", or train without a test: --run.test_after_fit false"
+            raise InputError(f"There are no data for '{split}'; {remedy}.")
         # All files are looked for first, so that a mistake in the last language does not cost tokenising the others.
         found = {}
         for language in languages:

@@ -64,7 +64,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         pool_batches: Batches in a pool. More means less padding and less chance in who meets whom.
 
     Attributes:
-        longest_first: Set it to begin every epoch with the longest batch.
+        longest_first: Set it to begin every epoch with the batch that has the largest micro-batch.
 
     Raises:
         InputError: There are no examples, or a size is not positive.
@@ -163,7 +163,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         order: list[int] = rng.permutation(len(batches)).tolist()
         order.sort(key=lambda i: len(batches[i]) < self.global_batch_size)
         if self.longest_first:
-            longest = max(order, key=lambda i: len(batches[i]) * int(self.lengths[batches[i]].max()))
+            longest = max(order, key=lambda i: max(len(part) * part[-1] for part in self._parts(batches[i])))
             order.remove(longest)
             order.insert(0, longest)
         return [batches[i] for i in order]
@@ -183,7 +183,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
     def share(self, batch: Indices) -> list[MicroBatch]:
         """This process's micro-batches of a global batch: every `world_size`-th row, so that loads are alike.
 
-        There are as few of them as the limits allow, of as many tokens each as that number allows.
+        There are as few of them as the limits allow, the largest of them as small as that number allows.
 
         Args:
             batch: The rows of the global batch, shorter rows first.
@@ -191,18 +191,24 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         weight = len(batch) if self.example_weights is None else float(self.example_weights[batch].sum())
         # A batch whose every target is ignored has a loss of 0, which may be divided by anything but 0.
         normaliser = weight / self.world_size or 1.0
-        # One plan for all processes, which get neighbouring rows: the longest of each set of neighbours counts.
-        starts = np.arange(0, len(batch), self.world_size)
-        longest: list[int] = np.maximum.reduceat(np.maximum(self.lengths[batch], 1), starts).tolist()
-        at_once = min(len(longest), self.micro_batch_size or len(longest))
-        tokens = min(at_once * longest[-1], self.micro_batch_tokens or at_once * longest[-1])
-        own = batch[self.rank :: self.world_size]
+        cuts = np.cumsum([len(part) for part in self._parts(batch)])[:-1]
         return [
             MicroBatch(rows, np.ones(len(rows), dtype=np.float32), normaliser)
             if len(rows)
             else MicroBatch(batch[:1], np.zeros(1, dtype=np.float32), normaliser)
-            for rows in np.split(own, _even_cuts(longest, at_once, tokens))
+            for rows in np.split(batch[self.rank :: self.world_size], cuts)
         ]
+
+    def _parts(self, batch: Indices) -> list[list[int]]:
+        """The lengths of the rows of each micro-batch, one plan for all processes.
+
+        They get neighbouring rows; the longest of each set of neighbours counts.
+        """
+        starts = np.arange(0, len(batch), self.world_size)
+        longest: list[int] = np.maximum.reduceat(np.maximum(self.lengths[batch], 1), starts).tolist()
+        at_once = min(len(longest), self.micro_batch_size or len(longest))
+        tokens = min(at_once * longest[-1], self.micro_batch_tokens or at_once * longest[-1])
+        return _even_parts(longest, at_once, tokens)
 
 
 class EvalBatchSampler(Sampler[MicroBatch]):
@@ -279,20 +285,22 @@ def padding_share(batches: Sequence[Indices], lengths: ArrayLike) -> float:
     return 1.0 - sum(int(lengths[batch].sum()) for batch in batches) / positions
 
 
-def _cuts(lengths: list[int], rows: int, tokens: int) -> list[int]:
-    """Where to cut ascending lengths into as few parts as the limits allow; a longer row is a part by itself."""
-    cuts = []
+def _parts(lengths: list[int], rows: int, tokens: int) -> list[list[int]]:
+    """Cut ascending lengths into as few parts as the limits allow; a longer row is a part by itself."""
+    parts = []
     end = len(lengths)
-    while (end := end - max(1, min(rows, tokens // lengths[end - 1]))) > 0:
-        cuts.append(end)
-    return cuts[::-1]
+    while end > 0:
+        start = max(0, end - max(1, min(rows, tokens // lengths[end - 1])))
+        parts.append(lengths[start:end])
+        end = start
+    return parts[::-1]
 
 
-def _even_cuts(lengths: list[int], rows: int, tokens: int) -> list[int]:
-    """The same number of parts as `_cuts`, the largest of them as small as that number allows."""
-    fewest = len(_cuts(lengths, rows, tokens))
-    least = bisect_left(range(tokens), -fewest, key=lambda limit: -len(_cuts(lengths, rows, limit)))
-    return _cuts(lengths, rows, least)
+def _even_parts(lengths: list[int], rows: int, tokens: int) -> list[list[int]]:
+    """The same number of parts, the largest of them as small as that number allows."""
+    fewest = len(_parts(lengths, rows, tokens))
+    least = bisect_left(range(tokens), -fewest, key=lambda limit: -len(_parts(lengths, rows, limit)))
+    return _parts(lengths, rows, least)
 
 
 def _check_positive(**sizes: int | None) -> None:

@@ -68,11 +68,10 @@ class ErnieMForSequenceClassification(ErnieMPreTrainedModel):
 
         Integer labels `(batch,)` give cross entropy, floating-point ones `(batch, num_labels)` binary cross entropy,
         and `num_labels` 1 the squared error, unless `config.problem_type` says otherwise. Other arguments are those of
-        `ErnieMModel.forward`.
+        `ErnieMModel.forward`; `first_token_only` is true here, since the pooler reads no other token.
         """
-        outputs = self.ernie_m(
-            input_ids, attention_mask, position_ids, inputs_embeds, first_token_only=True, return_dict=True, **kwargs
-        )
+        kwargs.setdefault("first_token_only", True)
+        outputs = self.ernie_m(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None if labels is None else self._loss(logits, labels)
         return SequenceClassifierOutput(
@@ -115,16 +114,16 @@ class ErnieMForMultipleChoice(ErnieMPreTrainedModel):
     ) -> MultipleChoiceModelOutput:
         """Return logits `(batch, choices)`, and the cross entropy with `labels` `(batch,)` where they are given.
 
-        Inputs are those of `ErnieMModel.forward` with an axis of choices after the batch.
+        Inputs are those of `ErnieMModel.forward` with an axis of choices after the batch; `first_token_only` is true.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise InputError("give exactly one of input_ids and inputs_embeds")
         choices = given.shape[1]
+        kwargs.setdefault("first_token_only", True)
         outputs = self.ernie_m(
             *(None if tensor is None else tensor.flatten(0, 1) for tensor in (input_ids, attention_mask, position_ids)),
             None if inputs_embeds is None else inputs_embeds.flatten(0, 1),
-            first_token_only=True,
             return_dict=True,
             **kwargs,
         )

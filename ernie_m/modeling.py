@@ -103,14 +103,14 @@ class ErnieMSelfAttention(nn.Module):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | BlockMask | None,
-        queries: int | None = None,
+        query_length: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend over `(batch, length, hidden)`, from the first `queries` tokens or from all.
+        """Attend over `(batch, length, hidden)`, from the first `query_length` tokens or from all.
 
         The probabilities are None unless the implementation is eager.
         """
-        asking = hidden_states[:, :queries]
+        asking = hidden_states[:, :query_length]
         query, key, value = (
             projection(states).view(*states.shape[:-1], -1, self.head_size).transpose(1, 2)
             for projection, states in (
@@ -144,11 +144,11 @@ class ErnieMAttention(nn.Module):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | BlockMask | None,
-        queries: int | None = None,
+        query_length: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Map `(batch, length, hidden)` to `(batch, queries, hidden)`, or to the same shape."""
-        output, _ = self.self_attn(hidden_states, attention_mask, queries, **kwargs)
+        """Map `(batch, length, hidden)` to `(batch, query_length, hidden)`, or to the same shape."""
+        output, _ = self.self_attn(hidden_states, attention_mask, query_length, **kwargs)
         return cast(Tensor, self.out_proj(output))
 
 
@@ -171,12 +171,12 @@ class ErnieMEncoderLayer(GradientCheckpointingLayer):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | BlockMask | None,
-        queries: int | None = None,
+        query_length: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Map `(batch, length, hidden)` to the same shape, or to `(batch, queries, hidden)`: the first tokens alone."""
-        attended = self.self_attn(hidden_states, attention_mask, queries, **kwargs)
-        hidden_states = self.norm1(hidden_states[:, :queries] + self.dropout1(attended))
+        """Map `(batch, length, hidden)` to the same shape, or to `(batch, query_length, hidden)`: the first tokens."""
+        attended = self.self_attn(hidden_states, attention_mask, query_length, **kwargs)
+        hidden_states = self.norm1(hidden_states[:, :query_length] + self.dropout1(attended))
         expanded = self.dropout(self.activation(self.linear1(hidden_states)))
         return cast(Tensor, self.norm2(hidden_states + self.dropout2(self.linear2(expanded))))
 
@@ -192,16 +192,16 @@ class ErnieMEncoder(nn.Module):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | BlockMask | None,
-        queries: int | None = None,
+        query_length: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Map `(batch, length, hidden)` to the same shape, or to `(batch, queries, hidden)`: the first tokens alone."""
+        """Map `(batch, length, hidden)` to the same shape, or to `(batch, query_length, hidden)`: the first tokens."""
         for number, layer in enumerate(self.layers, start=1):
-            if queries is None or number < len(self.layers):
+            if query_length is None or number < len(self.layers):
                 hidden_states = layer(hidden_states, attention_mask, **kwargs)
             else:
-                mask = attention_mask[:, :, :queries] if isinstance(attention_mask, Tensor) else attention_mask
-                hidden_states = layer(hidden_states, mask, queries, **kwargs)
+                mask = attention_mask[:, :, :query_length] if isinstance(attention_mask, Tensor) else attention_mask
+                hidden_states = layer(hidden_states, mask, query_length, **kwargs)
         return hidden_states
 
 
@@ -271,8 +271,9 @@ class ErnieMModel(ErnieMPreTrainedModel):
             position_ids: `(batch, length)`, counted from 0; running numbers by default, also over padding.
             inputs_embeds: `(batch, length, hidden)`.
             first_token_only: Whether the first token's vector is all that is needed, as for the pooler: the last layer
-                then computes no other, and `last_hidden_state` is `(batch, 1, hidden)`. The numbers are the same.
-                Without effect where hidden states or attentions are asked for, or attention cannot do so.
+                then computes no other, and `last_hidden_state` is `(batch, 1, hidden)`. Its numbers are the same but
+                for rounding. With eager attention and SDPA alone, and without effect where hidden states or attentions
+                are asked for, or the kernel is given arguments that are about all tokens.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict` and arguments of the attention kernel.
 
         Raises:
@@ -286,18 +287,17 @@ class ErnieMModel(ErnieMPreTrainedModel):
             attention_mask = torch.ne(input_ids, cast(int, self.config.pad_token_id))
         embedded = self.embeddings(input_ids, position_ids, inputs_embeds)
         mask = self._attention_mask(attention_mask, embedded)
-        queries = 1 if first_token_only and self._may_ask_from_one(mask, kwargs) else None
-        hidden_states = self.encoder(embedded, mask, queries, **kwargs)
+        query_length = 1 if first_token_only and self._may_ask_from_one(kwargs) else None
+        hidden_states = self.encoder(embedded, mask, query_length, **kwargs)
         pooled = self.pooler(hidden_states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
-    def _may_ask_from_one(self, mask: Tensor | BlockMask | None, options: dict[str, Any]) -> bool:
-        is_recorded = any(
-            options.get(name, getattr(self.config, name, False))
-            for name in ("output_hidden_states", "output_attentions")
-        )
-        # A mask of other than four dimensions is that of a kernel which wants as many queries as keys.
-        return not is_recorded and (mask is None or (isinstance(mask, Tensor) and mask.ndim == 4))
+    def _may_ask_from_one(self, options: dict[str, Any]) -> bool:
+        # Hidden states and attentions are wanted whole; the others are given to the kernel for all tokens.
+        recorded = ("output_hidden_states", "output_attentions")
+        is_whole = any(options.get(name, getattr(self.config, name, False)) for name in (*recorded, "is_causal"))
+        is_whole |= options.get("position_bias") is not None
+        return self.config._attn_implementation in ("eager", "sdpa") and not is_whole
 
     def _check_input(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> None:
         tokens = cast(Tensor, input_ids if input_ids is not None else inputs_embeds)

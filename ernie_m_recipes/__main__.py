@@ -20,20 +20,21 @@ Recipes
   ls [PATTERN]                list recipes and fragments; --markdown: all recipes with their published figures
   cat NAME                    print one
   cp NAME [TARGET]            copy one, to edit it
-  estimate NAME ...           say what memory and time one needs here, from a few measured steps
+  estimate NAME [--steps N] ...
+                              say what memory and time one needs here, from a few measured steps
   check [NAME ...]            parse recipes with their fragments and test their rules, without training
 
 Runs
   fit --config NAME ...       train, test the checkpoint that counts, export it; `fit RUN` continues a run
   validate | test TARGET      score a run folder, a checkpoint or an exported folder
   predict TARGET --input FILE --output FILE
-                              label a JSONL, CSV or Parquet file
+                              predict on a file of texts, words or questions
   report RUN ...              show runs beside the model card's figures, seeds of one experiment together
 
 Checkpoints
   export TARGET FOLDER        write a run's or checkpoint's network as a folder for transformers
-  trim TARGET FOLDER --languages LANGUAGE ... | --text FILE ...
-                              keep the vocabulary of some languages alone: a smaller folder, same outputs
+  trim SOURCE FOLDER --languages LANGUAGE ... | --text FILE ...
+                              keep the vocabulary of some texts alone: a smaller folder, same outputs on such texts
   convert SOURCE FOLDER       turn PaddleNLP's or XLM-R's weights into a folder for transformers
 
 A recipe's values are overridden by a second --config (a fragment or a file) and by options:
@@ -85,7 +86,8 @@ def copy_entry(arguments: Sequence[str]) -> int:
     if not target.parent.is_dir():
         return usage_error(f"cp: there is no folder {target.parent}; make it first")
     shutil.copyfile(entry.path, target)
-    how = "fit" if entry.kind == "recipe" else "fit --config RECIPE"
+    stage = "test" if any(line.startswith("Run:") and "ernie-m test" in line for line in entry.header) else "fit"
+    how = stage if entry.kind == "recipe" else "fit --config RECIPE"
     print(f"{target}: edit it, then run `ernie-m {how} --config {target}`")
     return 0
 
@@ -163,7 +165,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 HELPED_HERE = ("ls", "cat", "cp", "check", "export")
-"""Commands of a word or two, which have no options to list: the overview says what they take."""
+"""Commands that take a name or two: the overview says all there is to say of them."""
 
 
 def usage_error(message: str) -> int:
@@ -186,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ernie-m-recipes {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
-    if name in HELPED_HERE and rest[:1] in (["-h"], ["--help"]):
+    if name in HELPED_HERE and {"-h", "--help"} & set(rest):
         print(USAGE, end="")
         return 0
     if name not in COMMANDS:

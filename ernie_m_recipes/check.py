@@ -4,10 +4,12 @@ import importlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ernie_m.errors import InputError
 
 from .cli import RecipeCLI, prepare
+from .record import shown_config
 from .registry import Entry, entries, find, resolve_config
 from .rules import CUSTOMARY, NECESSARY, Rule, Settings
 from .targets import parse
@@ -31,6 +33,16 @@ RULES: tuple[Rule, ...] = (*NECESSARY, *CUSTOMARY, classes)
 def parser() -> RecipeCLI:
     """Return a command whose parser serves for all recipes."""
     return RecipeCLI(parse("fit", ["--config", entries("recipe")[0].name]), build=False)
+
+
+def resolved(name: str) -> dict[str, Any]:
+    """Return all settings of a packaged recipe, as the config.yaml of a run without options holds them.
+
+    Args:
+        name: Its name.
+    """
+    parser().settings_of(parse("fit", ["--config", name]))
+    return shown_config(parser().written())
 
 
 def problems(configs: Sequence[Path]) -> list[str]:

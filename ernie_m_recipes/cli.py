@@ -132,8 +132,13 @@ class RecipeCLI(LightningCLI):
     def _dump_config(self) -> None:
         """Dump the settings without what follows from the data, so that they can be read again as a recipe."""
         if not hasattr(self, "config_dump"):
-            text = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False, format="yaml")
-            self.config_dump = yaml.safe_load(text)[self.config["subcommand"]]
+            self.config_dump = self.written()
+
+    def written(self) -> dict[str, Any]:
+        """Return the settings as a file holds them, without what follows from the data."""
+        text = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False, format="yaml")
+        settings: dict[str, Any] = yaml.safe_load(text)[self.config["subcommand"]]
+        return settings
 
     # Building
 

@@ -13,12 +13,12 @@ from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
 from ernie_m.errors import InputError
 
 from .card import figures_of
+from .check import resolved
 from .record import RESULTS, RUN_ALONE, read_json
-from .registry import UnknownNameError, find
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, Results, is_score
-from .targets import CONFIG, RECORD
+from .targets import CONFIG, RECORD, is_recipe
 
 SPLITS = {"test": "test", "validate": "validation"}
 SEEDS = ("seed_everything", "data.init_args.seed", "run.*", *RUN_ALONE)
@@ -41,7 +41,8 @@ class Run:
         seed: Its seed.
         experiment: The settings and data that its scores depend on but for the seed, as text.
         is_whole: Whether all examples were scored, of the test data.
-        changes: Where its settings are not those of the packaged recipe of its name, as `key: recipe's -> run's`.
+        changes: Where its settings are not those of the packaged recipe of its name, as `key: recipe's -> run's`; None
+            where no recipe has that name.
         card: The row of the card that its recipe names.
         results: Language to metric to share; `mean` is a language.
     """
@@ -52,7 +53,7 @@ class Run:
     seed: int
     experiment: str
     is_whole: bool
-    changes: list[str]
+    changes: list[str] | None
     card: CardRow | None
     results: Results
 
@@ -89,7 +90,7 @@ class Comparison:
         folders: Their folders.
         row: The row of the card that the recipe names.
         card: What they are compared with, or why with nothing.
-        changes: Where their settings are not those of the packaged recipe.
+        changes: Where their settings are not those of the packaged recipe; None where there is none.
         scores: Language to metric to score, the mean last.
     """
 
@@ -99,8 +100,16 @@ class Comparison:
     folders: list[str]
     row: CardRow | None
     card: str
-    changes: list[str]
+    changes: list[str] | None
     scores: dict[str, dict[str, Score]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What else to know of a figure beside the card: how the runs' settings differ from the recipe's."""
+        if self.changes is None:
+            unknown = f"no packaged recipe is called {self.recipe}: how its settings differ from one is not known"
+            return [unknown] if self.row is not None else []
+        return [f"changed from the recipe: {'; '.join(self.changes)}"] if self.changes else []
 
 
 def read_run(folder: Path, stage: str) -> Run | str:
@@ -149,29 +158,44 @@ def read_run(folder: Path, stage: str) -> Run | str:
         and not trainer.get("fast_dev_run")
         and not trainer.get("overfit_batches")
         and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
-        changes_of(recipe, settings),
+        changes_of(recipe, config, record.get("precision")),
         None if None in (card.task, card.setting, card.model) else card,
         results,
     )
 
 
-def changes_of(recipe: str, settings: Mapping[str, Any]) -> list[str]:
-    """List where settings are not those that the packaged recipe of a name states; none where there is no such recipe.
+def changes_of(recipe: str, config: Mapping[str, Any], precision: Mapping[str, str] | None = None) -> list[str] | None:
+    """List where a run's settings are not those of the packaged recipe of its name; None where there is no such recipe.
 
     Args:
-        recipe: A run's name.
-        settings: Its settings by dotted key.
+        recipe: The run's name.
+        config: Its settings.
+        precision: The precision that was `asked` for and the one that was `used`.
     """
-    try:
-        stated = flatten(yaml.safe_load(find(recipe).text))
-    except UnknownNameError:
-        return []
-    # What is put together from other values ("${...}") differs where those do.
+    if not is_recipe(recipe):
+        return None
+    stated, found = options_of(resolved(recipe)), options_of(config)
+    if precision is not None and precision["asked"] != precision["used"]:
+        found["trainer.precision"] = precision["used"]
     return [
-        f"{key}: {value} -> {settings.get(key)}"
-        for key, value in stated.items()
-        if not matches(key, (*SEEDS, *ELSEWHERE)) and "${" not in str(value) and settings.get(key) != value
+        f"{key}: {stated.get(key)} -> {found.get(key)}"
+        for key in dict.fromkeys([*stated, *found])
+        # With a dot at its end a mapping matches the patterns of what it holds.
+        if not any(matches(name, (*SEEDS, *ELSEWHERE)) for name in (key, f"{key}."))
+        and found.get(key) != stated.get(key)
     ]
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted key, the arguments of a class each with its whole value."""
+    options: dict[str, Any] = {}
+    for part, content in config.items():
+        for key, value in content.items() if isinstance(content, Mapping) else [("", content)]:
+            if key == "init_args" and value:
+                options.update({f"{part}.init_args.{name}": one for name, one in value.items()})
+            else:
+                options[f"{part}.{key}".rstrip(".")] = value
+    return options
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -135,7 +135,9 @@ def lines_of(cli: RecipeCLI, watch: Stopwatch) -> Iterator[str]:
         f"{per_second:.1f} examples/s, {rate['train']:,.0f} tokens/s"
     )
     if rate["validation"]:
+        # Before the training is scored what comes after it.
         count = validations(trainer, steps, per_epoch)
+        count += settings.run.evaluate_before_fit and not settings.run.test_after_fit
         examples, tokens = size_of(data, "validation")
         total += count * tokens / rate["validation"]
         yield f"validation  {clock(count * tokens / rate['validation'])}: {count} times {examples:,} examples"
@@ -146,8 +148,9 @@ def lines_of(cli: RecipeCLI, watch: Stopwatch) -> Iterator[str]:
             yield f"test        not counted: {error}"
         else:
             examples, tokens = size_of(data, "test")
-            total += tokens / rate["validation"]
-            yield f"test        {clock(tokens / rate['validation'])}: {examples:,} examples"
+            count = 1 + settings.run.evaluate_before_fit
+            total += count * tokens / rate["validation"]
+            yield f"test        {clock(count * tokens / rate['validation'])}: {count} times {examples:,} examples"
     yield f"together    {clock(total)}, from {watch.measured} measured steps"
 
 
@@ -170,6 +173,10 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(f"--steps is {value!r}; give a number of steps to measure, 1 or more")
         steps = int(value)
         del words[place : place + 2]
+    if {"-h", "--help"} & set(words):
+        print(
+            f"ernie-m estimate takes --steps N (how many to measure, {DEFAULT_STEPS} by default) and what fit takes:\n"
+        )
     call = parse("fit", words)
     if call.run is not None or any(word.startswith("--ckpt_path") for word in call.arguments):
         raise InputError("estimate takes a recipe, not a run or checkpoint to continue")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ernie_m.errors import InputError
 
+from .cli import prepare
 from .comparison import Comparison, Run, Score, compare, groups_of, read_run
 from .record import write_text
 from .report_page import as_html
@@ -62,12 +63,6 @@ def title_of(comparison: Comparison) -> str:
     return f"{comparison.recipe}, {comparison.stage}, seed{'s' * (len(comparison.seeds) > 1)} {seeds}, in percent"
 
 
-def notes_of(comparison: Comparison) -> list[str]:
-    """Return what to know of the figures: what the card's are, and what the runs changed in the recipe."""
-    changed = [f"changed from the recipe: {'; '.join(comparison.changes)}"] if comparison.changes else []
-    return [f"card: {comparison.card}", *changed]
-
-
 def as_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return tables in Markdown."""
     parts = ["# Runs beside the model card"]
@@ -76,7 +71,7 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
         lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         folders = [f"- `{folder}`" for folder in comparison.folders]
-        notes = [f"{note[0].upper()}{note[1:]}." for note in notes_of(comparison)]
+        notes = [f"{note[0].upper()}{note[1:]}." for note in (f"card: {comparison.card}", *comparison.notes)]
         parts += [f"## {title_of(comparison)}", *notes, "\n".join(lines), "\n".join(folders)]
     return "\n\n".join(parts) + "\n"
 
@@ -127,6 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         "--output", type=Path, nargs="+", default=[], metavar="FILE", help=f"files to write: {', '.join(WRITERS)}"
     )
     options = parser.parse_args(arguments)
+    prepare()
     for path in options.output:
         if path.suffix not in WRITERS:
             raise InputError(f"--output {path}: the suffix says how to write; known are {', '.join(WRITERS)}")
@@ -139,10 +135,17 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{folder}: left out, {run}", file=sys.stderr)
     if not runs:
         raise InputError(f"none of the folders has scores of {options.stage}")
-    comparisons = [compare(group, options.stage) for group in groups_of(runs)]
+    groups = groups_of(runs)
+    kept = {run.folder: run for group in groups for run in group}
+    for run in runs:
+        if run.folder not in kept:
+            twin = next(one for one in kept.values() if (one.experiment, one.seed) == (run.experiment, run.seed))
+            print(f"{run.folder}: left out, it scored the network of {twin.folder} again", file=sys.stderr)
+    comparisons = [compare(group, options.stage) for group in groups]
     for comparison in comparisons:
         print_table(title_of(comparison), *table_of(comparison))
-        print("\n".join([*notes_of(comparison), *(f"run: {folder}" for folder in comparison.folders)]), end="\n\n")
+        lines = [f"card: {comparison.card}", *comparison.notes, *(f"run: {folder}" for folder in comparison.folders)]
+        print("\n".join(lines), end="\n\n")
     for path in options.output:
         write_text(path, WRITERS[path.suffix](comparisons))
         print(f"written to {path}")

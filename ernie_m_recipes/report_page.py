@@ -65,8 +65,7 @@ def section(key: Sequence[str], group: Sequence[Comparison]) -> Iterator[str]:
     yield f"<section>\n<h2>{escape(', '.join(key))}</h2>\n"
     names = labels(group)
     for name, one in zip(names, group, strict=True):
-        changed = f"; changed from the recipe: {'; '.join(one.changes)}" if one.changes else ""
-        yield f"<p>{escape(name)}: {escape(one.card + changed)}.</p>\n"
+        yield f"<p>{escape(name)}: {escape('; '.join([one.card, *one.notes]))}.</p>\n"
     columns: list[Column] = [(name, means(one), True) for name, one in zip(names, group, strict=True)]
     row = group[0].row
     if row is not None and is_compared(group):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from ernie_m.errors import InputError
@@ -40,6 +39,7 @@ MAY_DIFFER = (
     "model.init_args.torch_compile",
     "data.init_args.path",
     "data.init_args.*_path",
+    "data.init_args.paths.*",
     "data.init_args.cache_dir",
     "data.init_args.num_workers",
     "data.init_args.micro_batch_size",
@@ -180,10 +180,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         return {}
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    content = networks.read_checkpoint(path)
+    if "state_dict" not in content:
         raise InputError(f"{path}: no checkpoint of this command: it holds no state_dict")
     return content

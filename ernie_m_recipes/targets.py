@@ -1,6 +1,7 @@
 """What the words of a command line mean: recipe names, run folders, checkpoints, exported folders."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ def chosen_checkpoint(run: Path) -> Path:
     for candidate in [named, BEST, LAST]:
         if candidate is not None and (run / str(candidate)).exists():
             return run / str(candidate)
+    if record.get("stage", "fit") != "fit":
+        raise InputError(f"{run}: holds scores of {record.get('origin')} and no checkpoint of its own; name that one")
     raise InputError(
         f"{run}: the run has no checkpoint in {run / 'checkpoints'}; it stopped before its first validation"
     )
@@ -133,6 +136,9 @@ def take_option(call: Invocation, option: str, value: str) -> None:
         check_yaml(path)
         if not call.configs:
             call.name = value.removesuffix(".yaml") if path != Path(value) else path.stem
+        elif path != Path(value) and not find(value).fits(call.name) and is_recipe(call.name):
+            made_for = f"`ernie-m cat {value}` says what it is made for"
+            print(f"ernie-m: {value} is not made for {call.name} and may contradict it; {made_for}", file=sys.stderr)
         call.configs.append(path)
         return
     if call.stage != "predict":
@@ -145,12 +151,17 @@ def take_option(call: Invocation, option: str, value: str) -> None:
     call.arguments.append(f"--data.init_args.predict_path={value}")
 
 
+def is_recipe(name: str) -> bool:
+    """Say whether a packaged recipe has this name."""
+    return any(entry.name == name for entry in entries("recipe"))
+
+
 def use_target(call: Invocation, word: str) -> None:
     """Turn a run folder, checkpoint, exported folder or recipe name into options."""
     path = Path(word)
     if (path / CONFIG).is_file():
         use_run(call, path)
-    elif path.suffix == ".ckpt" or (path.is_file() and path.suffix != ".yaml"):
+    elif path.suffix == ".ckpt" or (path.is_file() and path.suffix not in (".yaml", ".yml")):
         use_checkpoint(call, path)
     elif (path / RECIPE).is_file() and (path / "config.json").is_file():
         use_export(call, path)

@@ -50,8 +50,9 @@ def compile_layers(network: PreTrainedModel, choice: CompileChoice, device: torc
         return False
     # Within DDP's forward pass a layer's graph would be cut where DDP's buckets begin.
     torch._dynamo.config.optimize_ddp = False
-    # The default, 8, would be reached by a classifier that meets batches of one row as well, and the rest run eagerly.
-    torch._dynamo.config.recompile_limit = max(16, torch._dynamo.config.recompile_limit)
+    # Training or evaluation, one row or more, padding or none, a classifier's last layer or another: all of them
+    # together are more than the default, 8, beyond which layers run uncompiled.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for path in family.blocks if family is not None else ():
         for layer in networks.submodule(network, path).children():
             layer.compile(backend=BACKEND, dynamic=True)

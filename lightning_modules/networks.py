@@ -248,12 +248,20 @@ def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
         InputError: If the file cannot be read.
     """
     path = Path(path)
-    checkpoint = _read_checkpoint(path / "meta.pt" if path.is_dir() else path)
+    checkpoint = read_checkpoint(path / "meta.pt" if path.is_dir() else path)
     text = checkpoint.get(CONFIG_KEY)
     return None if text is None else config_from_json(text)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file, memory-mapped, without executing anything in it.
+
+    Args:
+        path: A `.ckpt` file.
+
+    Raises:
+        InputError: If there is none, or it is damaged or something else.
+    """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError as error:
@@ -279,7 +287,7 @@ def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfi
     path = Path(source)
     if path.is_dir():
         return _folder_weights(path)
-    checkpoint = _read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     state = {
         name.removeprefix(NETWORK_PREFIX): tensor
         for name, tensor in checkpoint.get("state_dict", {}).items()

@@ -22,16 +22,6 @@ DIRECTIONS = {"source_to_target": ("source", "target"), "target_to_source": ("ta
 _WORTH_AN_INDEX = 2**24
 
 
-def missing_ids(predictions: Mapping[int, object], references: Mapping[int, object]) -> list[int]:
-    """Return, sorted, the example ids that have a reference and no prediction.
-
-    Args:
-        predictions: Example id to prediction.
-        references: Example id to reference.
-    """
-    return sorted(references.keys() - predictions.keys())
-
-
 def accuracy(predictions: Mapping[int, Hashable], references: Mapping[int, Hashable]) -> float:
     """Return the share of references whose prediction equals them; a missing prediction is wrong.
 

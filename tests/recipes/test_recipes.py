@@ -1,6 +1,7 @@
 """Every recipe that is there: it parses alone and with its fragments, keeps the rules, and runs a step."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -312,6 +313,39 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
     options += ["--trainer.check_val_every_n_epoch=null"]
     code, _, err = ernie_m("fit", "--config", "custom/pair_classification", "--config", "debug/fast_dev_run", *options)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("name", ["pair_classification", "question_answering", "sentence_retrieval", "token_labels"])
+def test_the_command_in_the_header_of_a_recipe_for_own_data(
+    name: str, quick: list[str], own_questions: Path, tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """With files for FILE: training, test and export."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"question": f"water {i}", "answer": f"law {i % 3}", "verdict": ["wrong", "right"][i % 2]} for i in range(16)
+    ]
+    pairs = [{"english": f"water {i}", "translation": f"law {i}"} for i in range(32)]
+    for file, table in (("rows", rows), ("pairs", pairs)):
+        parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / f"{file}.parquet")
+    questions, words = own_questions / "data", tiny_conll / "data"
+    files = {
+        "pair_classification": [tmp_path / "rows.parquet"] * 3,
+        "question_answering": [questions / "train.csv", questions / "dev.en.jsonl", questions / "test.en.parquet"],
+        "sentence_retrieval": ["pairs.parquet"] * 3,
+        "token_labels": [words / f"{split}.en.jsonl" for split in ("train", "dev", "test")],
+    }[name]
+    (recipe,) = (entry for entry in RECIPES if entry.name == f"custom/{name}")
+    (line,) = (line for line in recipe.header if line.startswith("Run:"))
+    command = line.removeprefix("Run:").replace("FOLDER", str(tmp_path))
+    for file in files:
+        command = command.replace("FILE", str(file), 1)
+    program, *arguments = shlex.split(command)
+    assert program == "ernie-m"
+    options = [word for word in quick if not word.startswith("--data.")]
+    options += ["--data.global_batch_size=8", f"--data.cache_dir={tmp_path / 'cache'}", "--trainer.max_epochs=1"]
+    code, out, err = ernie_m(*arguments, *options)
+    assert code == 0, err
+    assert "exported: " in out
 
 
 def test_mistakes_in_test_data_are_found_before_training(

@@ -1,5 +1,6 @@
 """`ernie-m report`: the card's figures beside runs, and several seeds as one experiment."""
 
+import copy
 import csv
 import html
 import itertools
@@ -18,8 +19,9 @@ import yaml
 
 from datamodules.tatoeba import LANGUAGES as TATOEBA
 from ernie_m_recipes.card import figures_of, rows_of_setting
+from ernie_m_recipes.check import resolved
 from ernie_m_recipes.comparison import bootstrap_interval
-from ernie_m_recipes.registry import entries, find
+from ernie_m_recipes.registry import entries
 from ernie_m_recipes.settings import CardRow
 
 BROWSERS = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
@@ -28,12 +30,12 @@ XNLI = ("en", "fr", "es", "de", "el", "bg", "ru", "tr", "ar", "vi", "th", "zh", 
 
 def make_run(folder: Path, seed: int = 1, card: dict[str, str] | None = None, **changes: Any) -> Path:
     """A run folder as `fit` leaves it, with an accuracy of 0.80 in English, 0.70 elsewhere, and a point a seed."""
-    settings = yaml.safe_load(find("xnli/transfer_base").text)
+    settings = copy.deepcopy(resolved("xnli/transfer_base"))
     model, data, trainer = settings["model"]["init_args"], settings["data"]["init_args"], settings["trainer"]
     settings |= {"seed_everything": seed, "run": {"directory": str(folder), "card": card}}
-    model |= {name: changes[name] for name in ("backbone", "learning_rate") if name in changes}
+    model |= {name: changes[name] for name in ("backbone", "learning_rate", "from_scratch") if name in changes}
     data["seed"] = seed
-    trainer |= {"devices": seed, "limit_test_batches": changes.get("limit")}
+    trainer |= {"devices": seed, "limit_test_batches": changes.get("limit"), "max_steps": changes.get("max_steps", -1)}
     languages = changes.get("languages", XNLI)
     results = {
         language: {"accuracy": (0.8 if language == "en" else 0.7) + 0.01 * seed, "examples": 100.0, "chance": 1 / 3}
@@ -83,6 +85,34 @@ def test_what_a_run_changed_in_its_recipe_is_said(tmp_path: Path, ernie_m) -> No
     assert f"\n\nChanged from the recipe: {said}.\n\n" in files[0].read_text(encoding="utf-8")
     assert f"changed from the recipe: {html.escape(said)}." in files[1].read_text(encoding="utf-8")
     assert [one["changes"] for one in json.loads(files[2].read_text(encoding="utf-8"))] == [[], [said]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        # What the recipe leaves to defaults counts too.
+        ({"max_steps": 100}, "trainer.max_steps: -1 -> 100"),
+        ({"from_scratch": {"hidden_size": 8}}, "model.init_args.from_scratch: None -> {'hidden_size': 8}"),
+        (
+            {"record": {"precision": {"asked": "bf16-mixed", "used": "32-true"}}},
+            "trainer.precision: bf16-mixed -> 32-true",
+        ),
+    ],
+)
+def test_every_change_is_seen(changes: dict[str, Any], said: str, tmp_path: Path, ernie_m) -> None:
+    code, out, err = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, **changes))
+    assert code == 0, err
+    assert [line for line in out.splitlines() if "changed" in line] == [f"changed from the recipe: {said}"]
+
+
+def test_a_recipe_of_ones_own_is_compared_with_none(tmp_path: Path, ernie_m) -> None:
+    run = make_run(tmp_path / "a", card=TRANSFER)
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    (run / "results.json").write_text(json.dumps(results | {"recipe": "mine"}), encoding="utf-8")
+    code, out, _ = ernie_m("report", run)
+    assert code == 0
+    assert "no packaged recipe is called mine" in out
+    assert "changed" not in out
 
 
 def test_seeds_of_one_experiment_stand_together(tmp_path: Path, ernie_m) -> None:
@@ -197,6 +227,7 @@ def test_what_has_no_scores_is_left_out(tmp_path: Path, ernie_m) -> None:
     assert code == 0
     assert f"run: {whole}" in out
     assert f"run: {again}" not in out
+    assert f"{again}: left out, it scored the network of {whole} again" in err
     assert f"{running}: left out, its status is 'running'" in err
     assert f"{predicted}: left out, no scores of test" in err
     # Alone it is shown.

@@ -1,5 +1,6 @@
 """Batches hold every example once, weigh it rightly and come in an order that can be resumed anywhere."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -133,6 +134,41 @@ def test_the_longest_batch_comes_first_where_that_is_asked_for():
     assert lengths[first].max() == max(lengths[batch].max() for batch in shuffled if len(batch) == 8)
     shuffled.remove(first)
     assert rest == shuffled
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_the_first_batch_has_the_largest_micro_batch_where_batches_are_split(world):
+    lengths = np.random.default_rng(0).integers(100, 257, 640)
+    ranks = [TrainBatchSampler(lengths, 32, None, 1, r, world, micro_batch_tokens=2048 // world) for r in range(world)]
+    for sampler in ranks:
+        sampler.longest_first = True
+    assert len({tuple(map(tuple, sampler.global_batches(0))) for sampler in ranks}) == 1
+    largest = [
+        max(len(m.indices) * lengths[m.indices].max() for micro_batches in step for m in micro_batches)
+        for step in zip(*ranks, strict=True)
+    ]
+    assert largest[0] == max(largest)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 9), st.integers(1, 120))
+def test_no_other_micro_batches_are_fewer_or_more_even(lengths, rows, tokens):
+    lengths = np.sort(lengths)
+    (step,) = TrainBatchSampler(lengths, len(lengths), rows, micro_batch_tokens=tokens)
+    found = [len(m.indices) for m in step]
+
+    def sizes(parts):
+        return [len(part) * part[-1] for part in parts]
+
+    admitted = []
+    for count in range(len(lengths)):
+        for cuts in itertools.combinations(range(1, len(lengths)), count):
+            parts = np.split(lengths, cuts)
+            if all(len(part) == 1 or (len(part) <= rows and len(part) * part[-1] <= tokens) for part in parts):
+                admitted.append(parts)
+    fewest = min(map(len, admitted))
+    assert len(found) == fewest
+    best = min(max(sizes(parts)) for parts in admitted if len(parts) == fewest)
+    assert max(sizes(np.split(lengths, np.cumsum(found)[:-1]))) == best
 
 
 def test_what_remains_comes_last_and_changes():

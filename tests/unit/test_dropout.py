@@ -19,6 +19,30 @@ def test_zeros_are_as_many_as_asked_for_and_the_mean_stays(rate: float) -> None:
     assert len(found.unique()) == 2
 
 
+def test_the_mean_stays_in_bfloat16_too() -> None:
+    torch.manual_seed(2)
+    # 8 bits cannot hold 1 / 0.9: only what is rounded after the product is right in the mean.
+    values = torch.rand(2_000_000, dtype=torch.float64).bfloat16()
+    found = dropout(values, 0.1, training=True)
+    assert float(found.double().mean() / values.double().mean()) == pytest.approx(1, abs=8e-4)
+
+
+def test_little_is_kept_for_the_backward_pass() -> None:
+    kept = 0
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    values = torch.randn(1000, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        found = dropout(values, 0.1, training=True)
+    assert kept == 1000
+    found.sum().backward()
+    assert torch.equal(values.grad != 0, found != 0)
+
+
 def test_elements_are_dropped_independently() -> None:
     torch.manual_seed(1)
     zero = (dropout(torch.ones(4000, 256), 0.5, training=True) == 0).double() - 0.5

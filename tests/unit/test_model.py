@@ -195,7 +195,7 @@ def test_flex_attention_agrees_with_sdpa(batch: dict[str, Tensor]) -> None:
     torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-5)
 
 
-def kept_tokens(model: nn.Module, **inputs: Any) -> int:
+def computed_tokens(model: nn.Module, **inputs: Any) -> int:
     """How many tokens of each text the last layer computes."""
     seen = []
     hook = model.ernie_m.encoder.layers[-1].linear1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -204,13 +204,30 @@ def kept_tokens(model: nn.Module, **inputs: Any) -> int:
     return int(seen[0].shape[1])
 
 
+def masks_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same texts without padding, and masks of every form; the last is another one for each query."""
+    own = torch.rand(3, 1, 11, 11, generator=torch.Generator().manual_seed(3)) < 0.6
+    own[..., 0] = True
+    two = batch["attention_mask"]
+    return {
+        "no padding": torch.ones_like(two),
+        "two-dimensional": two,
+        "boolean": two[:, None, None, :].bool(),
+        "of each query": own,
+        "additive": torch.zeros(3, 1, 11, 11).masked_fill(~own, torch.finfo(torch.float32).min),
+    }
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("form", ["no padding", "two-dimensional", "boolean", "of each query", "additive"])
 def test_a_classifier_computes_one_token_in_the_last_layer_and_the_same_result(
-    attention: str, layers: int, batch: dict[str, Tensor]
+    attention: str, layers: int, form: str, batch: dict[str, Tensor]
 ) -> None:
     model = build("ErnieMForSequenceClassification", attn_implementation=attention, num_hidden_layers=layers)
-    assert kept_tokens(model, **batch) == 1
+    batch = {"input_ids": batch["input_ids"], "attention_mask": masks_of(batch)[form]}
+    assert computed_tokens(model, **batch) == 1
+    assert computed_tokens(model, **batch, first_token_only=False) == 11
     logits = model(**batch).logits
     logits.square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -219,22 +236,24 @@ def test_a_classifier_computes_one_token_in_the_last_layer_and_the_same_result(
     expected.square().sum().backward()
     torch.testing.assert_close(logits, expected, atol=1e-6, rtol=1e-5)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-4, msg=name)
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_all_tokens_are_computed_where_they_are_asked_for(batch: dict[str, Tensor]) -> None:
     model = build("ErnieMForSequenceClassification", attn_implementation="eager")
+    for asked in ({"output_hidden_states": [0]}, {"is_causal": True}, {"position_bias": torch.zeros(3, 4, 11, 11)}):
+        assert computed_tokens(model, **batch, **asked) == 11
     for asked in ("output_hidden_states", "output_attentions"):
-        assert kept_tokens(model, **batch, **{asked: True}) == 11
+        assert computed_tokens(model, **batch, **{asked: True}) == 11
         named = build("ErnieMForSequenceClassification", attn_implementation="eager", **{asked: True})
-        assert kept_tokens(named, **batch) == 11
+        assert computed_tokens(named, **batch) == 11
     outputs = model(**batch, output_hidden_states=True, output_attentions=True)
     assert [tuple(state.shape) for state in outputs.hidden_states] == [(3, 11, 32)] * 3
     assert [tuple(state.shape) for state in outputs.attentions] == [(3, 4, 11, 11)] * 2
     torch.testing.assert_close(outputs.logits, model(**batch).logits, atol=1e-6, rtol=1e-5)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         flex = build("ErnieMForSequenceClassification", attn_implementation="flex_attention")
-        assert kept_tokens(flex, **batch) == 11
+        assert computed_tokens(flex, **batch) == 11
 
 
 def test_published_sizes() -> None:
