@@ -1,6 +1,7 @@
 """Every recipe that is there: it parses alone and with its fragments, keeps the rules, and runs a step."""
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from ernie_m_recipes.check import check_recipe, problems
+from ernie_m_recipes.check import check_recipe, parser, problems
 from ernie_m_recipes.registry import Entry, entries
 from ernie_m_recipes.rules import trains
+from ernie_m_recipes.targets import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = entries("recipe")
@@ -94,6 +96,23 @@ def test_published_figures_in_headers_are_the_cards(shared: Path) -> None:
         metric, mean = figures[task, setting, model, "avg"]
         assert f"test {metric} {mean} " in header
         assert f"English {figures[task, setting, model, 'en'][1]}" in header
+
+
+def commands_of_the_documents() -> list[str]:
+    """Commands with a recipe in README and docs, and options that stand alone, tried with one."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    whole = re.findall(r"ernie-m (?:fit|test|estimate) (?:--config )?([a-z_]+(?:/[a-z_]+| |\n)[^`|#\n]*)", text)
+    options = re.findall(r"`(--(?:config|model|data|trainer|run|checkpoint)[^`]* [^`]*)`", text)
+    names = {entry.name for entry in RECIPES}
+    # Recipes alone are parsed by the tests above.
+    found = [command for command in whole if command.split()[0] in names and len(command.split()) > 1]
+    return sorted({*map(str.strip, found), *(f"xnli/transfer_base {option}" for option in options)})
+
+
+@pytest.mark.parametrize("command", commands_of_the_documents())
+def test_a_command_of_the_documents_parses(command: str) -> None:
+    words = shlex.split(command.replace(" N", " 2"))
+    parser().settings_of(parse("fit", ["--config", *words]))
 
 
 def test_the_table_of_recipes_is_not_stale(ernie_m) -> None:
