@@ -22,7 +22,7 @@ class _Drop(torch.autograd.Function):
         return _scaled(values, kept, scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         return _scaled(gradient, kept, ctx.scale), None, None
 

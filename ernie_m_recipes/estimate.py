@@ -150,7 +150,8 @@ def lines_of(cli: RecipeCLI, watch: Stopwatch) -> Iterator[str]:
             examples, tokens = size_of(data, "test")
             count = 1 + settings.run.evaluate_before_fit
             total += count * tokens / rate["validation"]
-            yield f"test        {clock(count * tokens / rate['validation'])}: {count} times {examples:,} examples"
+            often = f"{count} times " if count > 1 else ""
+            yield f"test        {clock(count * tokens / rate['validation'])}: {often}{examples:,} examples"
     yield f"together    {clock(total)}, from {watch.measured} measured steps"
 
 

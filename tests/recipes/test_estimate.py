@@ -10,18 +10,20 @@ from lightning.pytorch import Trainer
 from ernie_m_recipes.estimate import tokens_of, validations
 
 
+@pytest.mark.parametrize(("before", "often"), [("false", ""), ("true", "2 times ")])
 def test_it_says_memory_and_time_and_writes_nothing(
-    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+    before: str, often: str, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = ernie_m("estimate", "--config", "xnli/transfer_base", "--steps", "3", *quick)
+    options = [*quick, f"--run.evaluate_before_fit={before}"]
+    code, out, err = ernie_m("estimate", "--config", "xnli/transfer_base", "--steps", "3", *options)
     assert code == 0, err
     assert "val/accuracy" not in out
     assert "xnli/transfer_base on 1 x cpu, precision 32-true" in out
     assert re.search(r"memory +\d+\.\d GiB at most in a process", out)
     assert re.search(r"training +\d+:\d\d: 12 steps \(2\.0 epochs\), [\d.]+ examples/s, [\d,]+ tokens/s", out)
     assert re.search(r"validation +\d+:\d\d: 4 times 24 examples", out)
-    assert re.search(r"test +\d+:\d\d: 36 examples", out)
+    assert re.search(rf"test +\d+:\d\d: {often}36 examples", out)
     assert "from 3 measured steps" in out
     assert list(tmp_path.iterdir()) == []
 

@@ -362,6 +362,8 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
     assert program == "ernie-m"
     options = [word for word in quick if not word.startswith("--data.")]
     options += ["--data.global_batch_size=8", f"--data.cache_dir={tmp_path / 'cache'}", "--trainer.max_epochs=1"]
+    options += ["--trainer.check_val_every_n_epoch=null"]
+    options += ["--data.micro_batch_size=8"] if name != "sentence_retrieval" else []
     code, out, err = ernie_m(*arguments, *options)
     assert code == 0, err
     assert "exported: " in out

@@ -190,7 +190,9 @@ def test_a_run_is_reported_beside_the_card(run: Path, ernie_m) -> None:
     assert line.split() == ["zh", f"{accuracy:.2f}", "77.4", f"{accuracy - 77.4:+.2f}"]
     assert "its mean is over 15 languages, this one over 3" in out
     # What was given as options, but for where and how it was computed: `quick`, and the learning rate.
-    (changed,) = (line.removeprefix("changed from the recipe: ") for line in out.splitlines() if "changed" in line)
+    (changed,) = (
+        line.removeprefix("changed from the recipe: ") for line in out.splitlines() if line.startswith("changed")
+    )
     assert {change.partition(": ")[0] for change in changed.split("; ")} == {
         "model.init_args.backbone", "model.init_args.learning_rate", "data.init_args.tokenizer",
         "data.init_args.validation_languages", "data.init_args.test_languages", "data.init_args.global_batch_size",

@@ -191,7 +191,9 @@ def test_the_hub_out_of_reach(tmp_path, tokenizer_name, monkeypatch):
 
 
 def test_prediction_without_a_file(tokenizer_name):
-    with pytest.raises(InputError, match="There are no data for 'predict'; name some with predict_path"):
+    with pytest.raises(
+        InputError, match="There are no data for 'predict'; name a file with --input, or with predict_path"
+    ):
         XNLI(tokenizer_name).setup("predict")
 
 

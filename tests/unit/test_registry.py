@@ -6,6 +6,7 @@ import pytest
 
 from ernie_m_recipes import __version__, registry
 from ernie_m_recipes.__main__ import COMMANDS, HELPED_HERE, USAGE, main
+from ernie_m_recipes.targets import parse
 
 
 @pytest.fixture
@@ -83,6 +84,13 @@ def test_a_command_without_options_answers_with_the_overview(
 ) -> None:
     assert main([command, option]) == 0
     assert capsys.readouterr().out == USAGE
+
+
+def test_a_fragment_of_other_recipes_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    parse("test", ["--config", "tatoeba/zero_shot_base", "--config", "backbone/ernie_m_large"])
+    assert "backbone/ernie_m_large is not made for tatoeba/zero_shot_base" in capsys.readouterr().err
+    parse("test", ["--config", "tatoeba/zero_shot_large", "--config", "backbone/ernie_m_large"])
+    assert capsys.readouterr().err == ""
 
 
 def test_the_version_is_the_distributions() -> None:
