@@ -28,9 +28,9 @@ class _Drop(torch.autograd.Function):
 
 
 def _scaled(values: Tensor, kept: Tensor, scale: float) -> Tensor:
-    # A product takes half the time of `torch.where`, and int8 becomes floating point faster than bool. The scale comes
-    # last: as a factor in bfloat16 it would be rounded.
-    return (values * kept.view(torch.int8).to(values.dtype)).mul_(scale)
+    # Products in place take two thirds of the time of `torch.where`, and int8 becomes floating point faster than bool.
+    # The scale comes last: as a factor in bfloat16 it would be rounded.
+    return kept.view(torch.int8).to(values.dtype).mul_(values).mul_(scale)
 
 
 def dropout(values: Tensor, rate: float, training: bool) -> Tensor:
