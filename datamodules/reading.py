@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+_TYPED = (".parquet", ".arrow")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,37 @@ def read_rows(
     except pa.ArrowException as error:
         raise InputError(f"The files {', '.join(map(str, paths))} have columns of different types: {error}") from error
     return Rows(table, tuple(counts), tuple(lines))
+
+
+def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
+    """Reads all columns of a file, whatever they hold, in the file's order.
+
+    Args:
+        path: A file as `read_rows` takes it.
+        header: The columns of a CSV or TSV file without a header; None where its first line names them.
+
+    Returns:
+        The rows that `read_rows` returns. Columns of CSV and TSV are text. In JSONL a key that an object lacks is null,
+        and a column whose values have no type in common is the JSON text of each.
+
+    Raises:
+        InputError: The file is missing, not what its name says, broken or not UTF-8, or two columns have one name.
+    """
+    kind = _kind(path)
+    if kind == ".jsonl":
+        with _located(path):
+            return _table_of(path, list(_objects(path)))
+    if kind in _TYPED:
+        names = list(_schema(path).names)
+    elif header is not None:
+        names = list(header)
+    else:
+        with _located(path):
+            names = next(_records(path, _separator(kind)), (0, []))[1]
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise InputError(f"{path}: two columns are called '{twice[0]}'; rename one of them.")
+    return _read_file(path, names, header is None, ())[0]
 
 
 def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
@@ -161,23 +193,34 @@ def read_json(path: Path) -> Any:
 def _read_file(
     path: Path, columns: Sequence[str], header: bool, optional: Sequence[str]
 ) -> tuple[pa.Table, NDArray[np.int64] | None]:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if path.suffix in (".parquet", ".arrow"):
+    kind = _kind(path)
+    if kind in _TYPED:
         return _read_arrow(path, columns, optional), None
-    if kind not in (".csv", ".tsv", ".jsonl"):
-        raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(SUFFIXES)} (or .gz after).")
     with _located(path):
         if kind == ".jsonl":
             values, lines = _read_jsonl(path, columns, optional)
         else:
-            values, lines = _read_separated(path, columns, header, "," if kind == ".csv" else "\t", optional)
+            values, lines = _read_separated(path, columns, header, _separator(kind), optional)
     try:
         arrays = [pa.array(column) for column in values]
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise _mixed(path, columns, values, lines) from error
     return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
+
+
+def _kind(path: Path) -> str:
+    """The format of a file that is there, as its name says: one of `SUFFIXES`."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+    is_packed = path.suffix == ".gz"
+    kind = path.with_suffix("").suffix if is_packed else path.suffix
+    if kind not in SUFFIXES or (is_packed and kind in _TYPED):
+        raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(SUFFIXES)} (or .gz after).")
+    return kind
+
+
+def _separator(kind: str) -> str:
+    return "," if kind == ".csv" else "\t"
 
 
 def _read_arrow(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
@@ -277,6 +320,18 @@ def _read_separated(
 def _read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
     values: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
+    for number, record in _objects(path):
+        try:
+            for column, name in zip(values, columns, strict=True):
+                column.append(_value(record, name, optional=name in optional))
+        except KeyError as error:
+            raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
+        lines.append(number)
+    return values, lines
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of every line that is not empty, and the JSON object on it."""
     with _open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -287,13 +342,27 @@ def _read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> 
                 raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
             if not isinstance(record, dict):
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
-            try:
-                for column, name in zip(values, columns, strict=True):
-                    column.append(_value(record, name, optional=name in optional))
-            except KeyError as error:
-                raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
-            lines.append(number)
-    return values, lines
+            yield number, record
+
+
+def _table_of(path: Path, objects: Sequence[tuple[int, Mapping[str, Any]]]) -> pa.Table:
+    """JSON objects as a table of all their keys."""
+    columns = {}
+    for name in dict.fromkeys(name for _, record in objects for name in record):
+        values = [record.get(name) for _, record in objects]
+        try:
+            columns[name] = _array(values)
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            raise _mixed(path, [name], [values], [number for number, _ in objects]) from error
+    return pa.table(columns)
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    """JSON values as a column, or where their types do not go together as a column of their JSON texts."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
 
 
 def _check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
 import yaml
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
@@ -50,6 +51,7 @@ class RecipeCLI(LightningCLI):
         self.record: record.RunRecord | None = None
         self.changes: list[str] = []
         self.precision: dict[str, str] = {}
+        self.rows: pyarrow.Table | None = None
         super().__init__(
             save_config_callback=None,
             parser_class=RecipeParser,
@@ -362,9 +364,25 @@ class RecipeCLI(LightningCLI):
         return getattr(self.datamodule, "prediction_formats", ())
 
     def before_predict(self) -> None:
-        """Refuse a file that could not be written."""
-        if self.call.output is not None:
-            predictions.check_output(self.call.output, self.own_formats or predictions.FORMATS)
+        """Read the rows that predictions are to stand beside, and refuse what could not be written."""
+        output = self.call.output
+        if output is None:
+            return
+        predictions.check_output(output, self.own_formats or predictions.FORMATS)
+        if self.own_formats:
+            return
+        source, added = self.predicted_file, getattr(self.model, "prediction_columns", ())
+        rows = predictions.read(source, output, added, getattr(self.datamodule, "predict_columns", lambda: None)())
+        # All processes refuse alike, one writes.
+        self.rows = rows if is_first_process() else None
+
+    @property
+    def predicted_file(self) -> Path:
+        """The file that is predicted on."""
+        path = self._get(self.config, "data").init_args.predict_path
+        if path is None:
+            raise InputError("--output writes predictions beside the rows of a file; name it with --input")
+        return Path(path)
 
     def after_predict(self) -> None:
         """Write the predictions: to the file asked for, else into the run folder."""
@@ -376,9 +394,7 @@ class RecipeCLI(LightningCLI):
             record.write_text(output, self.datamodule.predictions_as_text(self.model.tables))
             print(f"predictions written to {output}")
         elif output is not None:
-            source = self._get(self.config, "data").init_args.predict_path
-            header = getattr(self.datamodule, "predict_columns", lambda: None)()
-            rows = predictions.write(Path(source), output, self.model.tables, header)
+            rows = predictions.write(self.predicted_file, self.rows, output, self.model.tables)
             print(f"{rows} rows written to {output}")
         elif self.folder is not None:
             print(f"predictions: {self.folder / 'predictions' / 'predict'}")

@@ -19,6 +19,7 @@ from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
 
 FACTS = "export.json"
+CARD = "README.md"
 AUTO_CLASSES = {
     "ErnieMModel": "AutoModel",
     "ErnieMForSequenceClassification": "AutoModelForSequenceClassification",
@@ -88,7 +89,7 @@ def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any],
         recipe = yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True)
         (partial / RECIPE).write_text(header + recipe, encoding="utf-8")
         write_json(partial / FACTS, {"versions": versions(), "results": results})
-        (partial / "README.md").write_text(model_card(network, config, results), encoding="utf-8")
+        (partial / CARD).write_text(model_card(network, config, results), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         partial.replace(target)
@@ -167,14 +168,14 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     """
     arguments = config["data"].get("init_args", {})
     languages = sorted(set(results.get("test") or results.get("validate") or {}) - {MEAN})
-    front: dict[str, Any] = {
-        "library_name": "transformers",
-        "license": "apache-2.0",
-        "tags": ["ernie_m", "cross-lingual"],
-    }
+    code = isinstance(network, ernie_m.ErnieMPreTrainedModel)
+    front: dict[str, Any] = {"library_name": "transformers"}
+    if code:
+        # Others' weights have their publishers' licences.
+        front["license"] = "apache-2.0"
+    front["tags"] = [network.config.model_type, "cross-lingual"]
     if languages:
         front["language"] = languages
-    code = isinstance(network, ernie_m.ErnieMPreTrainedModel)
     auto = AUTO_CLASSES.get(type(network).__name__, "AutoModel")
     found = versions()
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
@@ -198,11 +199,21 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
 
 
 def origin(arguments: Mapping[str, Any]) -> str:
-    """Say what a network was trained from, without the path of a folder."""
+    """Say what a network was trained from."""
+    if arguments.get("init_from"):
+        return f"fine-tuned from `{called(arguments['init_from'])}`"
     if arguments.get("from_scratch"):
         return "trained from random weights"
-    backbone = str(arguments.get("backbone"))
-    return f"fine-tuned from `{Path(backbone).name if Path(backbone).exists() else backbone}`"
+    return f"fine-tuned from `{called(str(arguments.get('backbone')))}`"
+
+
+def called(source: str) -> str:
+    """Return what to call weights: a Hub id as it is, a folder or file by its name and its run's, without a path."""
+    path = Path(source).resolve()
+    if not path.exists():
+        return source
+    run = run_folder_of(path)
+    return path.name if run is None else f"{run.name}/{path.name}"
 
 
 def usage(model: Mapping[str, Any]) -> list[str]:

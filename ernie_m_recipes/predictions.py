@@ -1,12 +1,14 @@
 """Writes predictions beside the rows that they were made for, in the format of the file's suffix."""
 
 import csv
-import gzip
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from uuid import UUID
 
 import pyarrow
 from pyarrow import parquet
@@ -38,14 +40,65 @@ def check_output(path: Path, formats: Sequence[str]) -> None:
         raise InputError(f"--output {path}: there is no folder {path.absolute().parent}; make it first")
 
 
-def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table], header: Sequence[str] | None = None) -> int:
+def read(source: Path, output: Path, added: Sequence[str] = (), header: Sequence[str] | None = None) -> pyarrow.Table:
+    """Read the rows that predictions are to stand beside, and refuse, before any work is done, what they cannot join.
+
+    Args:
+        source: The file to predict on, as the data modules read it.
+        output: The file to write.
+        added: The columns that the predictions add.
+        header: The columns of a CSV or TSV file without a header; None where its first line names them.
+
+    Returns:
+        All columns of the file.
+
+    Raises:
+        InputError: The file cannot be read, has a column of a name that predictions need, or one that the output's
+            format cannot hold.
+    """
+    # Not at the top: the command first makes sure that this package is ours.
+    from datamodules.reading import read_whole
+
+    rows = read_whole(source, header)
+    refuse_taken(source, rows, added)
+    for name in rows.column_names:
+        column = rows.select([name])
+        try:
+            if output.suffix == ".parquet":
+                parquet.write_table(column.slice(0, 0), pyarrow.BufferOutputStream())
+            else:
+                as_text(column, output.suffix)
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{source}: column {name!r} ({column.schema.field(0).type}) cannot be written to {output}: {error}. "
+                "Leave the column out, or name another format"
+            ) from error
+    return rows
+
+
+def refuse_taken(place: Path, rows: pyarrow.Table, added: Sequence[str]) -> None:
+    """Refuse rows that have a column which predictions need.
+
+    Args:
+        place: The file to name.
+        rows: Its rows.
+        added: The columns that the predictions add.
+
+    Raises:
+        InputError: They have one.
+    """
+    if taken := [name for name in added if name in rows.column_names]:
+        raise InputError(f"{place}: has a column {taken[0]!r}, which the predictions need; rename it")
+
+
+def write(source: Path, rows: pyarrow.Table, output: Path, tables: Mapping[str, pyarrow.Table]) -> int:
     """Write the rows of a file with their predictions, whole or not at all.
 
     Args:
-        source: The file that was predicted on: JSONL, CSV, TSV or Parquet.
+        source: The file that was predicted on.
+        rows: What `read` returned of it.
         output: The file to write, in the format of its suffix.
         tables: Language to predictions; `example_id` is the row's number in `source`.
-        header: The columns of a CSV or TSV file without a header; None where its first line names them.
 
     Returns:
         The number of rows.
@@ -55,9 +108,7 @@ def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table], heade
     """
     table = pyarrow.concat_tables(tables.values()).sort_by("example_id")
     added = table.drop_columns([name for name in OWN_COLUMNS if name in table.column_names])
-    rows = read(source, header)
-    if taken := sorted(set(rows.column_names) & set(added.column_names)):
-        raise InputError(f"{source}: has a column {taken[0]!r}, which the predictions need; rename it")
+    refuse_taken(source, rows, added.column_names)
     if rows.num_rows != added.num_rows:
         raise InputError(
             f"{source}: has {rows.num_rows} rows but {added.num_rows} were predicted; did it change meanwhile?"
@@ -66,61 +117,63 @@ def write(source: Path, output: Path, tables: Mapping[str, pyarrow.Table], heade
         rows = rows.append_column(name, added.column(name))
     if output.suffix == ".parquet":
         save_table(output, rows)
-    elif output.suffix == ".jsonl":
-        write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.to_pylist()))
     else:
-        write_text(output, separated(rows, "\t" if output.suffix == ".tsv" else ","))
+        write_text(output, as_text(rows, output.suffix))
     return int(rows.num_rows)
 
 
-def separated(rows: pyarrow.Table, delimiter: str) -> str:
-    """Return a table as CSV, or as TSV without quotes, tabs and line ends in texts turned into spaces."""
-    buffer = io.StringIO()
-    if delimiter == "\t":
-        for row in [rows.column_names, *(list(row.values()) for row in rows.to_pylist())]:
-            buffer.write(delimiter.join(" ".join(str(value).split("\t")).replace("\n", " ") for value in row) + "\n")
-    else:
-        writer = csv.DictWriter(buffer, rows.column_names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.to_pylist())
-    return buffer.getvalue()
+def as_text(rows: pyarrow.Table, suffix: str) -> str:
+    """Return a table as JSONL, CSV or TSV.
 
-
-def read(path: Path, header: Sequence[str] | None = None) -> pyarrow.Table:
-    """Read all columns of a file; those of text files as text or, in JSONL, as they are.
+    Dates and times are ISO 8601. In CSV and TSV a null is an empty field, a list or an object its JSON; TSV has no
+    quotes, and a tab or a line end within a text becomes a space.
 
     Args:
-        path: JSONL, CSV, TSV (also with `.gz` after it) or Parquet.
-        header: The columns of a CSV or TSV file without a header.
+        rows: The table.
+        suffix: The format.
+
+    Raises:
+        TypeError: A value is bytes, or of another type that has no text.
     """
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind == ".parquet":
-        return parquet.read_table(path)
-    with open_text(path) as file:
-        if kind == ".jsonl":
-            return from_objects([json.loads(line) for line in file if line.strip()])
-        is_tsv = kind == ".tsv"
-        records = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(file)
-        rows = [record for record in records if record]
-        names = rows.pop(0) if header is None else header
-        return pyarrow.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
+    if suffix == ".jsonl":
+        return "".join(f"{json.dumps(row, ensure_ascii=False, default=text_of)}\n" for row in rows.to_pylist())
+    records = [rows.column_names, *([field(value) for value in row.values()] for row in rows.to_pylist())]
+    return "".join(map(tsv_line if suffix == ".tsv" else csv_line, records))
 
 
-def from_objects(objects: list[dict[str, Any]]) -> pyarrow.Table:
-    """Make a table of JSON objects; a column of mixed types becomes JSON text."""
-    names = list(dict.fromkeys(name for row in objects for name in row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in objects]
-        try:
-            columns[name] = pyarrow.array(values)
-        except pyarrow.ArrowException:
-            columns[name] = pyarrow.array([json.dumps(value, ensure_ascii=False) for value in values])
-    return pyarrow.table(columns)
+def tsv_line(record: Sequence[str]) -> str:
+    """Return a line of TSV, with a space for every tab and line end within a field."""
+    return "\t".join(re.sub(r"\r?\n|[\t\r]", " ", text) for text in record) + "\n"
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a text file, compressed or not."""
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+def csv_line(record: Sequence[str]) -> str:
+    """Return a line of CSV."""
+    # A carriage return within a field is quoted only where lines end in one, but for the latest Pythons.
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(record)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def field(value: object) -> str:
+    """Return what stands in a field of CSV or TSV for a value."""
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=text_of)
+    return str(value) if isinstance(value, (str, int, float)) else text_of(value)
+
+
+def text_of(value: object) -> str:
+    """Return the text of a value that JSON has no type for.
+
+    Args:
+        value: A date, a time, a span of time, a decimal number or a UUID.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (timedelta, Decimal, UUID)):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no text there")

@@ -1,42 +1,36 @@
 """`ernie-m trim`: a folder for transformers with the vocabulary of some languages alone."""
 
 import argparse
-import gzip
 import importlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import ernie_m
+from datamodules.reading import read_lines
 from ernie_m.errors import InputError
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
 from .cli import RecipeCLI, prepare
-from .export import FACTS, save
-from .targets import CONFIG, RECIPE, parse
+from .export import CARD, FACTS, called, save
+from .record import read_json, write_json, write_text
+from .targets import BEST, CONFIG, LAST, RECIPE, parse
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[str]:
-    """Read texts, one a line.
+    """Read texts, one a line, without blank lines.
 
     Args:
         paths: UTF-8 files, plain or gzipped.
 
     Raises:
-        InputError: A file is missing or not UTF-8.
+        InputError: A file is missing, broken or not UTF-8.
     """
     for path in paths:
-        opened = gzip.open if path.suffix == ".gz" else open
-        try:
-            with opened(path, "rt", encoding="utf-8") as lines:
-                yield from (line.rstrip("\n") for line in lines if line.strip())
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text: {error}; convert it first") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        yield from (line for line in read_lines(path) if line.strip())
 
 
 def texts_in(source: str, languages: Sequence[str]) -> Iterator[str]:
@@ -58,13 +52,33 @@ def texts_in(source: str, languages: Sequence[str]) -> Iterator[str]:
     return chain.from_iterable(data.texts(language) for language in languages)
 
 
-def trim(source: str, target: Path, texts: Iterable[str]) -> Selection:
+def export_of(run: Path) -> Path:
+    """Return the folder that a run was exported to.
+
+    Args:
+        run: A run folder.
+
+    Raises:
+        InputError: It was not exported.
+    """
+    folder = run / "export"
+    if not folder.is_dir():
+        is_trained = any((run / checkpoint).exists() for checkpoint in (BEST, LAST))
+        raise InputError(
+            f"{run} has no export"
+            + (f"; `ernie-m export {run} FOLDER` writes one" if is_trained else " and no checkpoint to make one from")
+        )
+    return folder
+
+
+def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str, Sequence[str]]) -> Selection:
     """Write a folder whose vocabulary is that of some texts, whole or not at all.
 
     Args:
         source: Short name, folder or Hub id of an ERNIE-M.
         target: The folder to make.
         texts: Texts in the languages that are to stay.
+        chosen_by: What the texts are, for the model card: languages of the data, names of files.
 
     Returns:
         What was kept.
@@ -92,13 +106,42 @@ def trim(source: str, target: Path, texts: Iterable[str]) -> Selection:
     try:
         partial.mkdir()
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
-        for extra in (RECIPE, FACTS, "README.md"):
-            if (Path(source) / extra).is_file():
-                shutil.copyfile(Path(source) / extra, partial / extra)
+        if (Path(source) / RECIPE).is_file():
+            shutil.copyfile(Path(source) / RECIPE, partial / RECIPE)
+        describe(source, partial, chosen_by, selection, len(tokenizer))
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return selection
+
+
+def describe(
+    source: str, target: Path, chosen_by: Mapping[str, Sequence[str]], selection: Selection, before: int
+) -> None:
+    """Write a trimmed folder's model card and facts: those of its source, and how it was trimmed.
+
+    Args:
+        source: What was trimmed.
+        target: The trimmed folder.
+        chosen_by: What the texts are: languages of the data, names of files.
+        selection: What was kept.
+        before: How many tokens there were.
+    """
+    name, tokens = called(source), len(selection.ids)
+    facts = read_json(Path(source) / FACTS)
+    trimmed = {"from": name, **chosen_by, "texts": selection.texts, "tokens": tokens, "tokens_before": before}
+    write_json(target / FACTS, {**facts, "trimmed": [*facts.get("trimmed", []), trimmed]})
+    if not (Path(source) / CARD).is_file():
+        return
+    card = (Path(source) / CARD).read_text(encoding="utf-8")
+    texts = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in chosen_by.items())
+    note = (
+        f"**Trimmed** from `{name}` to the vocabulary of {selection.texts:,} texts ({texts}): {tokens:,} of {before:,} "
+        "tokens. Scores given here are those of the whole vocabulary."
+    )
+    # Above the first section, which the scores are where there are any.
+    place = card.find("\n## ") + 1 or len(card)
+    write_text(target / CARD, f"{card[:place].rstrip()}\n\n{note}\n\n{card[place:]}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -117,10 +160,11 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("trim needs texts to choose a vocabulary by: --text FILE..., or --languages of the run's data")
     source = options.source
     if (Path(source) / CONFIG).is_file():
-        source = str(Path(source) / "export")
+        source = str(export_of(Path(source)))
     before = len(ernie_m.load_tokenizer(source))
     texts = chain(texts_in(source, options.languages) if options.languages else (), lines_of(options.text))
-    kept = trim(source, options.target, texts)
+    chosen_by = {"languages": options.languages, "files": [path.name for path in options.text]}
+    kept = trim(source, options.target, texts, {kind: names for kind, names in chosen_by.items() if names})
     print(f"{len(kept.ids):,} of {before:,} tokens kept, by {kept.texts:,} texts ({kept.unknown:,} tokens unknown)")
     print(f"written to {options.target}")
     return 0

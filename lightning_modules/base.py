@@ -167,6 +167,11 @@ class TaskModule(LightningModule):
         """
         return None
 
+    @property
+    def prediction_columns(self) -> list[str]:
+        """The columns of `tables` that stand beside the rows of a file that was predicted on; none where unknown."""
+        return []
+
     def references(self, rows: Batch) -> pa.Table:
         """Return what the data module keeps for scoring one language, where it does: texts, that is.
 

@@ -286,6 +286,11 @@ class SentenceRetrieval(TaskModule):
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
 
+    @property
+    def prediction_columns(self) -> list[str]:
+        """The nearest sentence in either direction, and its cosine."""
+        return [f"{column}_{direction}" for direction in scores.DIRECTIONS for column in ("prediction", "similarity")]
+
     def predict_rows(self, batch: Batch) -> Batch:
         """Return the vectors of one batch, and a number for every sentence that its duplicates share."""
         rows = {key: batch[key] for key in ("language", "example_ids", "weights")}

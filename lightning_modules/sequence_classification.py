@@ -138,6 +138,11 @@ class SequenceClassification(TaskModule):
         losses = cross_entropy(self.logits(batch), batch["labels"], reduction="none", ignore_index=-100)
         return (losses * batch["weights"]).sum() / batch["normaliser"]
 
+    @property
+    def prediction_columns(self) -> list[str]:
+        """The predicted label, and the probability of each."""
+        return ["prediction", *(f"probability_{name}" for name in self.label_names)]
+
     def predict_rows(self, batch: Batch) -> Batch:
         """Return labels and probabilities of one batch."""
         kept = {key: batch[key] for key in ("language", "example_ids", "weights", "labels")}

@@ -1,10 +1,12 @@
 """A whole run through the real command, on tiny data: what it leaves behind, and what can be done with that."""
 
 import csv
+import datetime
 import json
 import shutil
 from pathlib import Path
 
+import pyarrow
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -12,7 +14,9 @@ import yaml
 from pyarrow import parquet
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from datamodules.base import TaskDataModule
 from ernie_m_recipes.__main__ import main
+from lightning_modules import SequenceClassification
 
 INTERRUPT = """
 import os
@@ -146,8 +150,53 @@ def test_predict_reads_and_writes_every_format(
             assert float(row[f"probability_{label}"]) == pytest.approx(known[f"probability_{label}"], abs=1e-5)
 
 
+def test_predict_reads_arrow_and_adds_the_columns_that_it_announced(
+    run: Path, tiny_xnli: Path, tmp_path: Path, ernie_m
+) -> None:
+    source, target = tmp_path / "in.arrow", tmp_path / "out.jsonl"
+    table = parquet.read_table(next((tiny_xnli / "en").glob("test-*"))).drop_columns("label")
+    table = table.append_column("day", pyarrow.array([datetime.date(2026, 2, 3)] * 12))
+    with pyarrow.OSFile(str(source), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    code, _, err = ernie_m("predict", run, "--input", source, "--output", target)
+    assert code == 0, err
+    written = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    assert [row["premise"] for row in written] == table.column("premise").to_pylist()
+    labels = ["entailment", "neutral", "contradiction"]
+    announced = SequenceClassification("unused", label_names=labels).prediction_columns
+    assert list(written[0]) == ["premise", "hypothesis", "day", *announced]
+    assert written[0]["day"] == "2026-02-03"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "output", "said"),
+    [
+        ("in.csv", b"premise,hypothesis,prediction\na,b,c\n", "out.csv", "'prediction', which the predictions need"),
+        ("in.csv", b"premise,hypothesis,probability_neutral\na,b,c\n", "out.csv", "'probability_neutral', which"),
+        ("in.csv", b"premise,premise,hypothesis\na,b,c\n", "out.csv", "two columns are called 'premise'"),
+        ("in.jsonl", b'{"premise": "a", "hypothesis": "b", "meta": {}}\n', "out.parquet", "column 'meta'"),
+        ("in.arrow", b"premise,hypothesis\na,b\n", "out.csv", "cannot be read as Arrow"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_predicting(
+    name: str, content: bytes, output: str, said: str, run: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    monkeypatch.setattr(TaskDataModule, "prepare_data", lambda _: pytest.fail("the work has begun"))
+    (tmp_path / name).write_bytes(content)
+    code, _, err = ernie_m("predict", run, "--input", tmp_path / name, "--output", tmp_path / output)
+    assert code == 2, err
+    assert said in err
+    assert not (tmp_path / output).exists()
+
+
+def test_output_needs_an_input(run: Path, tmp_path: Path, ernie_m) -> None:
+    code, _, err = ernie_m("predict", run, "--output", tmp_path / "out.csv")
+    assert code == 2
+    assert "name it with --input" in err
+
+
 def test_the_export_gives_what_the_trained_module_gives(run: Path) -> None:
-    from lightning_modules import SequenceClassification, networks
+    from lightning_modules import networks
 
     module = SequenceClassification.load_from_checkpoint(str(run / "checkpoints" / "best.ckpt")).eval()
     exported = AutoModelForSequenceClassification.from_pretrained(run / "export")
@@ -217,6 +266,10 @@ def test_a_run_is_trimmed_to_languages_of_its_data(run: Path, tiny_xnli: Path, t
         with torch.no_grad():
             logits.append(network(**tokenizer(texts, padding=True, return_tensors="pt")).logits)
     assert len(tokenizer) < 500
+    assert "languages: de, zh" in (small / "README.md").read_text(encoding="utf-8")
+    (trimmed,) = read(small / "export.json")["trimmed"]
+    assert trimmed["languages"] == ["de", "zh"]
+    assert trimmed["from"] == f"{run.name}/export"
     torch.testing.assert_close(logits[1], logits[0], rtol=0, atol=1e-6)
     code, _, err = ernie_m("trim", run, tmp_path / "other", "--languages", "fr")
     assert code == 2

@@ -1,20 +1,28 @@
 """The command's parts that need no run: differences, tables, predictions, files written whole, messages."""
 
+import csv
+import datetime
+import gzip
 import json
 from pathlib import Path
 
 import pyarrow
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
+from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
+from datamodules.reading import read_whole
+from ernie_m import ErnieMConfig, ErnieMModel
 from ernie_m.errors import InputError
 from ernie_m_recipes import predictions, record, resume
 from ernie_m_recipes.callbacks import StepSeed, clock
 from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from ernie_m_recipes.devices import runs_alone, supported_precision
-from ernie_m_recipes.export import usage
+from ernie_m_recipes.export import model_card, origin, usage
 from ernie_m_recipes.messages import explain
 from ernie_m_recipes.parsing import shorten
 from ernie_m_recipes.tables import print_scores, rows_of
@@ -167,21 +175,25 @@ def test_predictions_keep_every_text_whatever_the_format(texts: list[str], suffi
         table = pyarrow.table(
             {"example_id": order, "label": [None] * len(texts), "prediction": [f"p{i}" for i in order]}
         )
-        assert predictions.write(source, target, {"en": table}) == len(texts)
-        written = predictions.read(target).to_pydict()
+        rows = predictions.read(source, target)
+        assert predictions.write(source, rows, target, {"en": table}) == len(texts)
+        written = read_whole(target).to_pydict()
         assert written == {"premise": texts, "prediction": [f"p{i}" for i in range(len(texts))]}
 
 
 def test_predictions_refuse_a_column_of_their_own_and_a_changed_file(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     table = {"en": pyarrow.table({"example_id": [0], "prediction": ["a"]})}
+    target = tmp_path / "out.jsonl"
     source.write_text('{"prediction": "b"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="'prediction'"):
-        predictions.write(source, tmp_path / "out.jsonl", table)
+        predictions.read(source, target, ["prediction"])
+    with pytest.raises(InputError, match="'prediction'"):
+        predictions.write(source, predictions.read(source, target), target, table)
     source.write_text('{"text": "b"}\n{"text": "c"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="2 rows but 1"):
-        predictions.write(source, tmp_path / "out.jsonl", table)
-    assert not (tmp_path / "out.jsonl").exists()
+        predictions.write(source, predictions.read(source, target), target, table)
+    assert not target.exists()
 
 
 def test_the_last_step_counts_where_nothing_is_monitored() -> None:
@@ -283,5 +295,154 @@ def test_predictions_beside_rows_without_a_header(tmp_path: Path) -> None:
     source, target = tmp_path / "in.tsv", tmp_path / "out.tsv"
     source.write_text("a\tx\nb\ty\n", encoding="utf-8")
     table = pyarrow.table({"example_id": [0, 1], "prediction": [1, 0]})
-    assert predictions.write(source, target, {"de": table}, ["source", "target"]) == 2
+    rows = predictions.read(source, target, header=["source", "target"])
+    assert predictions.write(source, rows, target, {"de": table}) == 2
     assert target.read_text(encoding="utf-8") == "source\ttarget\tprediction\na\tx\t1\nb\ty\t0\n"
+
+
+def written_beside(table: pyarrow.Table, folder: Path, suffix: str) -> str:
+    """What is written beside the rows of a Parquet file, one prediction a row."""
+    source, target = folder / "in.parquet", folder / f"out{suffix}"
+    parquet.write_table(table, source)
+    predicted = pyarrow.table({"example_id": range(table.num_rows), "prediction": ["p"] * table.num_rows})
+    predictions.write(source, predictions.read(source, target, ["prediction"]), target, {"en": predicted})
+    return target.read_bytes().decode()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_dates_and_times_are_written_in_iso_8601(suffix: str, tmp_path: Path) -> None:
+    day, moment = datetime.date(2026, 2, 3), datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+    table = pyarrow.table({"day": [day, None], "moment": [moment] * 2, "days": [[day]] * 2})
+    (first, second) = written_beside(table, tmp_path, suffix).splitlines()[-2:]
+    if suffix == ".jsonl":
+        expected = {"day": "2026-02-03", "moment": "2026-02-03T04:05:06+00:00", "days": ["2026-02-03"]}
+        assert json.loads(first) == expected | {"prediction": "p"}
+        assert json.loads(second)["day"] is None
+    elif suffix == ".csv":
+        assert first == '2026-02-03,2026-02-03T04:05:06+00:00,"[""2026-02-03""]",p'
+        assert second.startswith(",2026")
+    else:
+        assert first.split("\t") == ["2026-02-03", "2026-02-03T04:05:06+00:00", '["2026-02-03"]', "p"]
+        assert second.startswith("\t2026")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+@pytest.mark.parametrize("value", [b"\x89PNG", {"path": "a", "bytes": b"\x89PNG"}])
+def test_bytes_are_refused_but_for_parquet(suffix: str, value: object, tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a"], "image": [value]})
+    with pytest.raises(InputError, match=r"in\.parquet: column 'image' .* bytes"):
+        written_beside(table, tmp_path, suffix)
+    predicted = {"en": pyarrow.table({"example_id": [0], "prediction": ["p"]})}
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    predictions.write(source, predictions.read(source, target), target, predicted)
+    assert read_whole(target).column("image").to_pylist() == [value]
+
+
+def test_what_parquet_cannot_hold_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a", "meta": {}}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"in\.jsonl: column 'meta'"):
+        predictions.read(source, tmp_path / "out.parquet")
+    assert predictions.read(source, tmp_path / "out.jsonl").to_pylist() == [{"text": "a", "meta": {}}]
+
+
+def test_nulls_are_empty_fields(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a", None], "number": [None, 2]})
+    assert written_beside(table, tmp_path, ".tsv") == "text\tnumber\tprediction\na\t\tp\n\t2\tp\n"
+    assert written_beside(table, tmp_path, ".csv") == "text,number,prediction\na,,p\n,2,p\n"
+
+
+def test_line_ends_within_a_field_are_kept_in_csv_and_spaces_in_tsv(tmp_path: Path) -> None:
+    texts = ["a\rb", "a\nb", "a\r\nb", "a\tb"]
+    table = pyarrow.table({"text": texts})
+    written_beside(table, tmp_path, ".csv")
+    assert read_whole(tmp_path / "out.csv").column("text").to_pylist() == texts
+    written_beside(table, tmp_path, ".tsv")
+    assert read_whole(tmp_path / "out.tsv").column("text").to_pylist() == ["a b"] * 4
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet", ".arrow"])
+def test_rows_of_every_format_keep_columns_and_order(suffix: str, tmp_path: Path) -> None:
+    long = "x" * 200_000
+    table = pyarrow.table({"z": ["1", "2"], "a.b": ["é", "中"], "m": [long, ""]})
+    path = tmp_path / f"in{suffix}"
+    names, records = table.column_names, table.to_pylist()
+    if suffix == ".parquet":
+        parquet.write_table(table, path)
+    elif suffix == ".arrow":
+        with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+    else:
+        separator = "," if "csv" in suffix else "\t"
+        lines = [separator.join(names), *(separator.join(row.values()) for row in records)]
+        if "jsonl" in suffix:
+            lines = [json.dumps(row) for row in records]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    limit = csv.field_size_limit(131_072)
+    try:
+        rows = predictions.read(path, tmp_path / "out.csv")
+    finally:
+        csv.field_size_limit(limit)
+    assert rows.column_names == names
+    assert rows.to_pylist() == records
+
+
+def test_objects_of_many_kinds_become_a_table(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"b": 1, "a": "x"}\n\n{"a": 5, "c": [1]}\n{"a": null}\n', encoding="utf-8")
+    rows = predictions.read(source, tmp_path / "out.jsonl")
+    assert rows.to_pydict() == {"b": [1, None, None], "a": ['"x"', "5", None], "c": [None, [1], None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.csv", b"a,b,a\n1,2,3\n", r"in\.csv: two columns are called 'a'"),
+        ("in.csv", b"a,b\n1,2,3\n", r"in\.csv, line 2: 3 fields where 2 are expected"),
+        ("in.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-9], "is not a whole gzip file"),
+        ("in.jsonl", b'{"a": "\\ud800"}\n', r"in\.jsonl, line 1: column 'a' has half a surrogate pair"),
+        ("in.jsonl", b'{"a": 1}\n[]\n', r"in\.jsonl, line 2: expected a JSON object"),
+        ("in.arrow", b"a,b\n1,2\n", r"in\.arrow cannot be read as Arrow"),
+        ("in.xlsx", b"", "cannot tell its format"),
+        ("in.parquet.gz", b"", "cannot tell its format"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        predictions.read(tmp_path / name, tmp_path / "out.csv")
+
+
+def test_an_export_says_what_its_weights_came_from(tmp_path: Path) -> None:
+    run, other = tmp_path / "1-run", tmp_path / "weights"
+    for folder in (run / "checkpoints", run / "export", other):
+        folder.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (run / "checkpoints" / "best.ckpt").touch()
+    scratch = {"backbone": "some/tokenizer", "from_scratch": {"hidden_size": 8}, "init_from": None}
+    assert origin(scratch) == "trained from random weights"
+    for source, name in (
+        (run / "checkpoints" / "best.ckpt", "1-run/best.ckpt"),
+        (run / "export", "1-run/export"),
+        (other, "weights"),
+        ("some/model", "some/model"),
+    ):
+        assert origin(scratch | {"init_from": str(source)}) == f"fine-tuned from `{name}`"
+        assert origin({"backbone": str(source)}) == f"fine-tuned from `{name}`"
+
+
+def test_a_model_card_has_the_licence_of_ernie_m_s_weights_alone() -> None:
+    config = {
+        "run": {"name": "x"},
+        "data": {"init_args": {}},
+        "model": {"class_path": "lightning_modules.SequenceClassification", "init_args": {"backbone": "some/model"}},
+    }
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for network, expected in (
+        (ErnieMModel(ErnieMConfig(**sizes)), {"license": "apache-2.0", "tags": ["ernie_m", "cross-lingual"]}),
+        (BertModel(BertConfig(**sizes)), {"tags": ["bert", "cross-lingual"]}),
+        (XLMRobertaModel(XLMRobertaConfig(**sizes)), {"tags": ["xlm-roberta", "cross-lingual"]}),
+    ):
+        front = yaml.safe_load(model_card(network, config, {}).split("---\n")[1])
+        assert front == {"library_name": "transformers", **expected}

@@ -223,6 +223,7 @@ def test_scores_and_tables_are_those_of_brute_force(tmp_path: Path) -> None:
     ids = batch["example_ids"][order]
     table = module.tables["de"].to_pydict()
     assert table["example_id"] == ids.tolist()
+    assert [*table] == ["example_id", *module.prediction_columns]
     assert table["prediction_source_to_target"] == ids[similarity.argmax(1)].tolist()
     assert table["prediction_target_to_source"] == ids[similarity.argmax(0)].tolist()
     assert table["similarity_source_to_target"] == pytest.approx(similarity.max(1).values.tolist(), abs=1e-5)

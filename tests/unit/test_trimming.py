@@ -1,6 +1,8 @@
 """A trimmed vocabulary: the same tokens and outputs for the texts it was chosen by, sensible ones for others."""
 
 import gzip
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from ernie_m import ErnieMConfig, ErnieMForMaskedLM, ErnieMModel, ErnieMTokenize
 from ernie_m.errors import InputError
 from ernie_m.trimming import Selection, keep_pieces, select, trim_tokenizer
 from ernie_m_recipes.__main__ import main
+from ernie_m_recipes.trim import lines_of
 
 TEXTS = [
     "Opens a dialog where you can convert the current table to text.",
@@ -148,6 +151,55 @@ def test_bad_input_is_named(tiny_checkpoint: Path, tmp_path: Path, capsys: pytes
         assert not (tmp_path / "out").exists()
     assert main(["trim", str(tiny_checkpoint), str(tmp_path / "out"), "--languages", "de"]) == 2
     assert "has no recipe.yaml" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_character_and_a_cut_file_is_named(tmp_path: Path) -> None:
+    marked, cut = tmp_path / "marked.txt", tmp_path / "cut.txt.gz"
+    marked.write_bytes("\ufeffWürde\r\n \n\nRechte".encode())
+    assert list(lines_of([marked])) == ["Würde", "Rechte"]
+    cut.write_bytes(gzip.compress(b"Rechte\n" * 100)[:-9])
+    with pytest.raises(InputError, match=r"cut\.txt\.gz is not a whole gzip file"):
+        list(lines_of([cut]))
+
+
+def test_a_run_without_an_export_is_told_to_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "1-run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    words = ["trim", str(run), str(tmp_path / "out"), "--languages", "de"]
+    assert main(words) == 2
+    assert f"{run} has no export and no checkpoint to make one from" in capsys.readouterr().err
+    (run / "checkpoints" / "last.ckpt").touch()
+    assert main(words) == 2
+    assert f"{run} has no export; `ernie-m export {run} FOLDER` writes one" in capsys.readouterr().err
+
+
+def test_a_trimmed_folder_says_from_what(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tiny_checkpoint, source)
+    card = "---\nlicense: x\n---\n\n# Title\n\nText.\n\n## Scores, in percent\n\n| de | 50 |\n"
+    (source / "README.md").write_text(card, encoding="utf-8")
+    (source / "export.json").write_text('{"results": {"test": 1}}', encoding="utf-8")
+    for number, texts in enumerate((TEXTS, TEXTS[:2]), start=1):
+        (tmp_path / f"{number}.txt").write_text("\n".join(texts), encoding="utf-8")
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert main(["trim", str(source), str(once), "--text", str(tmp_path / "1.txt")]) == 0
+    assert main(["trim", str(once), str(twice), "--text", str(tmp_path / "2.txt")]) == 0
+    sizes = [len(AutoTokenizer.from_pretrained(folder)) for folder in (source, once, twice)]
+    facts = json.loads((twice / "export.json").read_text(encoding="utf-8"))
+    assert facts == {"results": {"test": 1}, "trimmed": [
+        {"from": "source", "files": ["1.txt"], "texts": 4, "tokens": sizes[1], "tokens_before": sizes[0]},
+        {"from": "once", "files": ["2.txt"], "texts": 2, "tokens": sizes[2], "tokens_before": sizes[1]},
+    ]}  # fmt: skip
+    front, body = card.split("## ")
+    written = (once / "README.md").read_text(encoding="utf-8")
+    assert written.startswith(front)
+    assert written.endswith(f"## {body}")
+    said = f"from `source` to the vocabulary of 4 texts (files: 1.txt): {sizes[1]:,} of {sizes[0]:,} tokens."
+    assert said in written
+    assert "scores given here are those of the whole vocabulary" in written.lower()
+    again = (twice / "README.md").read_text(encoding="utf-8")
+    assert again.index("`source`") < again.index("`once`") < again.index("## Scores")
 
 
 def test_an_encoder_is_trimmed_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
