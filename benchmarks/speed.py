@@ -96,6 +96,7 @@ def median(rounds: list[dict[str, Any]], name: str, value: str) -> float:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """What every round found, by kind of work: side to values; under "ablation" switch to on and off to values."""
     ours = [sys.executable, HERE / "our_side.py"]
     is_half = args.precision.startswith("bf16")
     peer_options = ["--cpu", "--bf16"] if is_half else ["--cpu"]
@@ -137,6 +138,7 @@ SWITCHES = ("active_vocabulary", "like_length", "first_token", "fast_dropout", "
 
 
 def report(found: dict[str, Any], precision: str, machine: str) -> str:
+    """The tables of what `measure` returned, in Markdown."""
     lines = ["# Training and evaluation", "", f"`python benchmarks/speed.py {' '.join(sys.argv[1:])}`", ""]
     lines += [
         f"ERNIE-M base, XNLI, precision {precision}, medians over the rounds; padding counts neither as tokens nor as "

@@ -163,7 +163,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         order: list[int] = rng.permutation(len(batches)).tolist()
         order.sort(key=lambda i: len(batches[i]) < self.global_batch_size)
         if self.longest_first:
-            longest = max(order, key=lambda i: max(len(part) * part[-1] for part in self._parts(batches[i])))
+            longest = max(order, key=lambda i: max(len(part) * part[-1] for part in self._planned_lengths(batches[i])))
             order.remove(longest)
             order.insert(0, longest)
         return [batches[i] for i in order]
@@ -191,7 +191,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         weight = len(batch) if self.example_weights is None else float(self.example_weights[batch].sum())
         # A batch whose every target is ignored has a loss of 0, which may be divided by anything but 0.
         normaliser = weight / self.world_size or 1.0
-        cuts = np.cumsum([len(part) for part in self._parts(batch)])[:-1]
+        cuts = np.cumsum([len(part) for part in self._planned_lengths(batch)])[:-1]
         return [
             MicroBatch(rows, np.ones(len(rows), dtype=np.float32), normaliser)
             if len(rows)
@@ -199,7 +199,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             for rows in np.split(batch[self.rank :: self.world_size], cuts)
         ]
 
-    def _parts(self, batch: Indices) -> list[list[int]]:
+    def _planned_lengths(self, batch: Indices) -> list[list[int]]:
         """The lengths of the rows of each micro-batch, one plan for all processes.
 
         They get neighbouring rows; the longest of each set of neighbours counts.

@@ -140,15 +140,9 @@ class ErnieMAttention(nn.Module):
         self.self_attn = ErnieMSelfAttention(config)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | BlockMask | None,
-        query_length: int | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Map `(batch, length, hidden)` to `(batch, query_length, hidden)`, or to the same shape."""
-        output, _ = self.self_attn(hidden_states, attention_mask, query_length, **kwargs)
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | BlockMask | None, **kwargs: Any) -> Tensor:
+        """Map `(batch, length, hidden)` to the same shape, or to `(batch, query_length, hidden)`: the first tokens."""
+        output, _ = self.self_attn(hidden_states, attention_mask, **kwargs)
         return cast(Tensor, self.out_proj(output))
 
 
@@ -175,7 +169,7 @@ class ErnieMEncoderLayer(GradientCheckpointingLayer):
         **kwargs: Any,
     ) -> Tensor:
         """Map `(batch, length, hidden)` to the same shape, or to `(batch, query_length, hidden)`: the first tokens."""
-        attended = self.self_attn(hidden_states, attention_mask, query_length, **kwargs)
+        attended = self.self_attn(hidden_states, attention_mask, query_length=query_length, **kwargs)
         hidden_states = self.norm1(hidden_states[:, :query_length] + self.dropout1(attended))
         expanded = self.dropout(self.activation(self.linear1(hidden_states)))
         return cast(Tensor, self.norm2(hidden_states + self.dropout2(self.linear2(expanded))))

@@ -8,7 +8,8 @@ from typing import Any
 
 from ernie_m.errors import InputError
 
-from .cli import RecipeCLI, prepare
+from .cli import RecipeCLI
+from .preparation import prepare
 from .record import shown_config
 from .registry import Entry, entries, find, resolve_config
 from .rules import CUSTOMARY, NECESSARY, Rule, Settings
@@ -35,8 +36,11 @@ def parser() -> RecipeCLI:
     return RecipeCLI(parse("fit", ["--config", entries("recipe")[0].name]), build=False)
 
 
+@cache
 def resolved(name: str) -> dict[str, Any]:
     """Return all settings of a packaged recipe, as the config.yaml of a run without options holds them.
+
+    They are parsed once and shared: not to be changed.
 
     Args:
         name: Its name.

@@ -15,7 +15,8 @@ from ernie_m.errors import InputError
 
 from .callbacks import PlainProgress, clock
 from .checkpoints import CheckpointThatCounts
-from .cli import RecipeCLI, is_first_process, prepare
+from .cli import RecipeCLI, is_first_process
+from .preparation import prepare
 from .targets import parse
 
 DEFAULT_STEPS = 10

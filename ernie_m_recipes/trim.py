@@ -14,8 +14,9 @@ from ernie_m.errors import InputError
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
-from .cli import RecipeCLI, prepare
+from .cli import RecipeCLI
 from .export import CARD, FACTS, called, save
+from .preparation import prepare
 from .record import read_json, write_json, write_text
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
 
@@ -161,10 +162,10 @@ def main(arguments: Sequence[str]) -> int:
     source = options.source
     if (Path(source) / CONFIG).is_file():
         source = str(export_of(Path(source)))
-    before = len(ernie_m.load_tokenizer(source))
     texts = chain(texts_in(source, options.languages) if options.languages else (), lines_of(options.text))
     chosen_by = {"languages": options.languages, "files": [path.name for path in options.text]}
     kept = trim(source, options.target, texts, {kind: names for kind, names in chosen_by.items() if names})
+    before = read_json(options.target / FACTS)["trimmed"][-1]["tokens_before"]
     print(f"{len(kept.ids):,} of {before:,} tokens kept, by {kept.texts:,} texts ({kept.unknown:,} tokens unknown)")
     print(f"written to {options.target}")
     return 0

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from ernie_m_recipes.check import check_recipe, parser, problems
+from ernie_m_recipes.check import RULES, check_recipe, parser, problems
 from ernie_m_recipes.registry import Entry, entries
 from ernie_m_recipes.rules import trains
 from ernie_m_recipes.targets import parse
@@ -111,8 +111,9 @@ def commands_of_the_documents() -> list[str]:
 
 @pytest.mark.parametrize("command", commands_of_the_documents())
 def test_a_command_of_the_documents_parses(command: str) -> None:
-    words = shlex.split(command.replace(" N", " 2"))
-    parser().settings_of(parse("fit", ["--config", *words]))
+    words = shlex.split(re.sub(r" N$", " 2", command))
+    settings = parser().settings_of(parse("fit", ["--config", *words]))
+    assert [problem for rule in RULES for problem in rule(settings)] == []
 
 
 def test_the_table_of_recipes_is_not_stale(ernie_m) -> None:

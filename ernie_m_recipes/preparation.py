@@ -1,0 +1,64 @@
+"""What a command does before it uses the classes that recipes name."""
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from transformers.utils.logging import disable_progress_bar
+
+from ernie_m.errors import InputError
+
+
+def refuse_shadows() -> None:
+    """Refuse to run where another project's `datamodules` or `lightning_modules` would be imported for ours.
+
+    Raises:
+        InputError: One is shadowed; the message says by what.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for name in ("datamodules", "lightning_modules"):
+        spec = find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or origin.parents[1] != root:
+            raise InputError(
+                f"the package {name} is {origin or 'missing'} and not the one beside {Path(__file__).parent}. Run the "
+                "script `ernie-m` and not `python -m`, leave that folder, or install ernie-m-recipes into an "
+                "environment of its own"
+            )
+
+
+def quieten() -> None:
+    """Silence what a user of the command can do nothing about: Lightning's calls of old names, its advertisement."""
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def is_worth_reading(entry: logging.LogRecord) -> bool:
+    """Say whether a message of Lightning's is worth showing."""
+    message = entry.getMessage()
+    return "litlogger" not in message and "`weights_only` was not set" not in message
+
+
+def prepare() -> None:
+    """Make classes importable by name, quietly: ours, and the user's own in the current folder.
+
+    Raises:
+        InputError: Another project's package hides one of ours.
+    """
+    # A script's folder is on the path, not the current one. Last, so that nothing there hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    refuse_shadows()
+    quieten()
+    # Their classes are known to the parser by name alone once they are imported.
+    importlib.import_module("datamodules")
+    importlib.import_module("lightning_modules")
