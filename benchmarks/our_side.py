@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 import ernie_m  # noqa: E402
 import ernie_m.dropout  # noqa: E402
 import ernie_m.modeling  # noqa: E402
-from datamodules import PairClassification  # noqa: E402
+from datamodules import TextClassification  # noqa: E402
 from datamodules.batching import TrainBatchSampler, padding_share  # noqa: E402
 from datamodules.loading import RowSet  # noqa: E402
 from datamodules.xnli import LABELS  # noqa: E402
@@ -46,7 +46,7 @@ FAST_DROPOUT = ernie_m.dropout.dropout
 MAY_ASK_FROM_ONE = ernie_m.ErnieMModel._may_ask_from_one
 
 
-class Pairs(PairClassification):
+class Pairs(TextClassification):
     """The pairs that are timed, with the token ids that the whole data set uses."""
 
     ids = np.zeros(0, dtype=np.int64)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datamodules import PairClassification  # noqa: E402
+from datamodules import TextClassification  # noqa: E402
 from datamodules.xnli import LABELS  # noqa: E402
 
 # 15 languages of 392,702 pairs.
@@ -48,7 +48,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "pairs.parquet")
             pq.write_table(table, path)
-            data = PairClassification(
+            data = TextClassification(
                 str(args.shared / "tokenizer"),
                 {"en": path},
                 {"en": path},

@@ -1,15 +1,19 @@
 """Data modules: one per data set or kind of task, with their batching and collation."""
 
+import warnings
+from typing import Any
+
 from . import _guard as _guard
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .conll import CoNLL
+from .extractive_questions import ExtractiveQuestions
 from .mlqa import MLQA
-from .pair_classification import PairClassification
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
-from .question_answering import QuestionAnswering
+from .splits import Split
 from .tatoeba import Tatoeba
+from .text_classification import TextClassification
 from .token_labels import TokenLabels
 from .xnli import XNLI
 
@@ -19,12 +23,23 @@ __all__ = [
     "XNLI",
     "CoNLL",
     "EvalBatchSampler",
+    "ExtractiveQuestions",
     "MicroBatch",
-    "PairClassification",
     "ParallelText",
-    "QuestionAnswering",
+    "Split",
     "TaskDataModule",
     "Tatoeba",
+    "TextClassification",
     "TokenLabels",
     "TrainBatchSampler",
 ]
+
+# Recipes and the settings of runs name classes; those that were made with the former names stay good.
+_RENAMED = {"PairClassification": TextClassification, "QuestionAnswering": ExtractiveQuestions}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"datamodules.{name} is called {_RENAMED[name].__name__} now", FutureWarning, stacklevel=2)
+    return _RENAMED[name]

@@ -1,41 +1,31 @@
-"""What every data module shares: its arguments, the tokenised cache, the loaders and the place in the data."""
+"""What every data module shares: its options, Lightning's hooks, the loaders and the place in the data."""
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from ernie_m import load_tokenizer
-from ernie_m.errors import InputError
+from ernie_m.errors import InputError, check_positive
 
 from .batching import EvalBatchSampler, TrainBatchSampler
-from .cache import ArrowRows, default_cache_dir, file_digest, open_or_build, tokenizer_digest
-from .loading import Collate, PlannedLoader, RowSet, TrainLoader
-from .progress import in_chunks
-from .sources import find_files
+from .loading import Collator, PlannedLoader, RowSet, TrainLoader
+from .place import Place
+from .prepared import default_cache_dir
+from .sources import Reference, Source, find_source
+from .splits import Split, splits_of
+from .store import Store
+from .tokens import checked_tokenizer, tokenizer_digest
 
-# The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
-_LONGEST = 512
-_PLACEHOLDER = 1_000_000
-_SPLITS = {
-    TrainerFn.FITTING: ("train", "validation"),
-    TrainerFn.VALIDATING: ("validation",),
-    TrainerFn.TESTING: ("test",),
-    TrainerFn.PREDICTING: ("predict",),
-}
-_SPLIT_OF_STAGE = {"validate": "validation", "test": "test", "predict": "predict"}
-_SPLITS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class TaskDataModule(LightningDataModule):
@@ -54,11 +44,17 @@ class TaskDataModule(LightningDataModule):
     and what the subclass adds. The trainer's `accumulate_grad_batches` stays 1.
 
     Args:
-        files: The files of each split ("train", "validation", "test") and language; a pattern stands for several.
+        tokenizer: Short name, folder or Hub id of the tokenizer.
+        train_files: Language to training data: a file, a pattern with `*` for several, or a folder that `save_to_disk`
+            wrote. For a data set of `path` also arguments of `datasets.load_dataset`, such as
+            `{name: de, split: "train[:1000]"}`.
+        validation_files: The same for validation.
+        test_files: The same for test.
         path: Folder or Hub data set that the files lie in; None where they are paths of their own.
         revision: Branch, tag or commit of a Hub data set.
-        tokenizer: Short name, folder or Hub id of the tokenizer.
-        max_length: Tokens after which an input is cut, special tokens included.
+        predict_path: File to predict on; its labels are not read.
+        predict_language: Its language, one of the others; None for the first.
+        max_length: Tokens of an input at most, special tokens included.
         global_batch_size: Examples of one optimiser step, over all devices.
         micro_batch_size: At most so many examples at once on a device; None for no limit.
         micro_batch_tokens: At most so many tokens at once on a device in training, padding included; None for no limit.
@@ -73,52 +69,48 @@ class TaskDataModule(LightningDataModule):
         languages: All languages, in the order of `batch["language"]`.
         train_languages: The languages of the training data.
         allow_changes: Set it to resume although the data, their order or the batch size changed.
-        test_follows: Set it to read the test data before training too, so that what is wrong with them is known then.
-        longest_first: Set it to begin every epoch with the largest micro-batch, to see whether memory suffices.
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = ()
+    # Languages that `languages` begins with, whichever are used.
+    known_languages: ClassVar[tuple[str, ...]] = ()
     # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
     rows_at_once: ClassVar[int] = 8192
     allow_changes: bool = False
-    test_follows: bool = False
-    longest_first: bool = False
 
     def __init__(
         self,
-        files: Mapping[str, Mapping[str, str]],
-        path: str | None,
-        revision: str | None,
         tokenizer: str,
-        max_length: int,
-        global_batch_size: int,
-        micro_batch_size: int | None,
-        micro_batch_tokens: int | None,
-        eval_tokens_per_batch: int,
-        seed: int,
-        num_workers: int,
-        cache_dir: str | None,
-        trust_remote_code: bool,
+        train_files: Mapping[str, Reference] | None = None,
+        validation_files: Mapping[str, Reference] | None = None,
+        test_files: Mapping[str, Reference] | None = None,
+        path: str | None = None,
+        revision: str | None = None,
+        predict_path: str | None = None,
+        predict_language: str | None = None,
+        max_length: int = 256,
+        global_batch_size: int = 32,
+        micro_batch_size: int | None = None,
+        micro_batch_tokens: int | None = None,
+        eval_tokens_per_batch: int = 16384,
+        seed: int = 1,
+        num_workers: int = 0,
+        cache_dir: str | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
-        sizes = {
-            "max_length": max_length,
-            "global_batch_size": global_batch_size,
-            "micro_batch_size": micro_batch_size,
-            "micro_batch_tokens": micro_batch_tokens,
-            "eval_tokens_per_batch": eval_tokens_per_batch,
-        }
-        for name, size in sizes.items():
-            if size is not None and size < 1:
-                raise InputError(f"{name} is {size}; it must be at least 1.")
+        check_positive(
+            max_length=max_length,
+            global_batch_size=global_batch_size,
+            micro_batch_size=micro_batch_size,
+            micro_batch_tokens=micro_batch_tokens,
+            eval_tokens_per_batch=eval_tokens_per_batch,
+        )
         if num_workers < 0 or seed < 0:
             raise InputError(f"num_workers is {num_workers} and seed is {seed}; neither may be negative.")
-        self._files = {split: dict(of_language) for split, of_language in files.items()}
-        self.languages = list(dict.fromkeys(language for of_language in files.values() for language in of_language))
-        self.train_languages = list(files["train"])
+        self.tokenizer_name = tokenizer
         self.path = path
         self.revision = revision
-        self.tokenizer_name = tokenizer
         self.max_length = max_length
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
@@ -128,38 +120,58 @@ class TaskDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.trust_remote_code = trust_remote_code
-        self._rows: dict[tuple[str, str], ArrowRows] = {}
-        self._fingerprints: dict[str, str] = {}
-        self._sampler: TrainBatchSampler | None = None
-        self._restored: dict[str, Any] = {}
+        self._longest_first = False
+        self._store = Store()
+        self._place = Place()
+        self._use({Split.TRAIN: train_files, Split.VALIDATION: validation_files, Split.TEST: test_files})
+        if predict_path is not None:
+            self.add_predict(predict_path, predict_language)
+
+    @classmethod
+    def from_dataset_dicts(cls, datasets: Mapping[str, Mapping[str, "Dataset"]], *args: Any, **kwargs: Any) -> Self:
+        """Makes a data module of data sets that are at hand, instead of files.
+
+        Args:
+            datasets: Language to a `datasets.DatasetDict` with the splits "train", "validation" and "test", or some of
+                them.
+            args: What the class takes, as `kwargs`.
+            kwargs: See `args`.
+        """
+        module = cls(*args, **kwargs)
+        splits = (Split.TRAIN, Split.VALIDATION, Split.TEST)
+        module._use(
+            {split: {name: parts[split] for name, parts in datasets.items() if split in parts} for split in splits}
+        )
+        return module
+
+    def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
+        self._files = {split: dict(of_language or {}) for split, of_language in files.items()}
+        found = (language for of_language in self._files.values() for language in of_language)
+        self.languages = list(dict.fromkeys([*self.known_languages, *found]))
+        self.train_languages = list(self._files[Split.TRAIN])
 
     # What a subclass says.
 
     @abstractmethod
-    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
-        """Reads and checks what `encode` needs of the files of one split and language."""
+    def read(self, split: str, language: str, source: Source) -> pa.Table:
+        """Reads and checks what `encode` needs of one split and language."""
 
     @abstractmethod
-    def encode(self, table: pa.Table) -> pa.RecordBatch:
-        """Tokenises some rows of what `read` returned, into the columns of `schema`."""
+    def encode(self, table: pa.Table) -> pa.Table:
+        """Tokenises some rows of what `read` returned: `length`, a row's tokens, and the columns of `filling`.
+
+        Where examples do not weigh the same in the loss, `weight` says what each adds to the normaliser.
+        """
 
     @abstractmethod
-    def schema(self, split: str) -> pa.Schema:
-        """The columns of the cached rows."""
+    def filling(self, split: str) -> dict[str, int | None]:
+        """The columns that a batch holds and what their lists are padded with; None for a column of numbers."""
 
     @abstractmethod
     def settings(self, split: str, language: str) -> dict[str, Any]:
-        """What the cached rows depend on besides files, tokenizer and `max_length`; as JSON can hold it."""
+        """What the encoded rows depend on besides data, tokenizer and `max_length`; as JSON can hold it."""
 
-    @abstractmethod
-    def lengths(self, rows: RowSet) -> ArrayLike:
-        """The tokens of every row, shape (rows,)."""
-
-    @abstractmethod
-    def collator(self, split: str) -> Collate:
-        """What makes a batch."""
-
-    def summary(self, rows: ArrowRows) -> str:
+    def summary(self, rows: "Dataset") -> str:
         """What to say about the rows of a split and language when they are loaded; nothing unless a subclass does."""
         return ""
 
@@ -184,58 +196,56 @@ class TaskDataModule(LightningDataModule):
         """
         raise NotImplementedError
 
-    def chosen(self, split: str, language: str, rows: ArrowRows) -> ArrowRows:
-        """The rows of one split and language that are used; a subclass may leave some out."""
-        return rows
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """The rows of one split and language that are used, ascending; None for all of them."""
+        return None
 
-    def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
-        """The sampler of the training data; a subclass may plan otherwise."""
+    def train_sampler(self, rows: RowSet, rank: int, world_size: int, **plan: Any) -> TrainBatchSampler:
+        """The sampler of the training data; a subclass may tell it more of the rows by `plan`."""
+        if "weight" in rows.columns:
+            plan["example_weights"] = rows.column("weight")
         return TrainBatchSampler(
-            self.lengths(rows),
+            rows.column("length"),
             self.global_batch_size,
             self.micro_batch_size,
             self.seed,
             rank,
             world_size,
             micro_batch_tokens=self.micro_batch_tokens,
+            longest_first=self._longest_first,
+            **plan,
         )
 
     # What the others use.
+
+    def announce(self, *, longest_first: bool = False) -> None:
+        """Says, before a trainer runs, what is wanted of the data beyond their options.
+
+        Args:
+            longest_first: Begin every epoch with the largest micro-batch, to see whether memory suffices.
+        """
+        self._longest_first = longest_first
 
     def add_predict(self, predict_path: str, language: str | None) -> None:
         """Names the file to predict on.
 
         Args:
             predict_path: The file.
-            language: Its language, one of `languages`; None for the first of them.
+            language: Its language, one of `languages`; None for that of the training data, or the first of all.
 
         Raises:
             InputError: The language is none of them.
         """
         if not self.languages:
             self.languages = [language or "und"]
-        language = language or self.languages[0]
+        language = language or [*self.train_languages, *self.languages][0]
         if language not in self.languages:
             raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
-        self._files["predict"] = {language: predict_path}
+        self._files[Split.PREDICT] = {language: predict_path}
 
     def split_languages(self, split: str) -> list[str]:
         """The languages of a split ("train", "validation", "test" or "predict"), in the order of its loaders."""
-        return list(self._files.get(split, ()))
-
-    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
-        """The files of one split and language.
-
-        Args:
-            split: "train", "validation", "test" or "predict".
-            language: One of its languages.
-            download: Whether to ask the Hub; False to use what another process downloaded.
-
-        Returns:
-            The files, and what to call their source: a path, or a Hub id with its commit.
-        """
-        root = None if split == "predict" else self.path
-        return find_files(root, self._files[split][language], self.revision, download)
+        return list(self._files.get(Split(split), ()))
 
     def eval_languages(self, stage: str) -> list[str]:
         """The language of each evaluation loader, in order.
@@ -243,7 +253,29 @@ class TaskDataModule(LightningDataModule):
         Args:
             stage: "validate", "test" or "predict".
         """
-        return self.split_languages(_SPLIT_OF_STAGE[stage])
+        return self.split_languages(splits_of(stage)[-1])
+
+    def source(self, split: str, language: str, download: bool) -> Source:
+        """What the rows of one split and language are read from.
+
+        Args:
+            split: "train", "validation", "test" or "predict".
+            language: One of its languages.
+            download: Whether to ask the Hub; False to use what another process downloaded.
+        """
+        root = None if split == Split.PREDICT else self.path
+        return find_source(root, self.reference(split, language), self.revision, download, split)
+
+    def reference(self, split: str, language: str) -> "Reference | Dataset":
+        """What names the rows of one split and language: a file, arguments of `load_dataset`, or a data set."""
+        return self._files[Split(split)][language]
+
+    def labelled_sources(self) -> tuple[str, list[Source]]:
+        """The first split that has data, of those with labels, and all its sources; what labels can be found in."""
+        split = next((split for split, languages in self._files.items() if languages and split != Split.PREDICT), None)
+        if split is None:
+            raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
+        return split, [self.source(split, language, download=True) for language in self._files[split]]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -252,27 +284,15 @@ class TaskDataModule(LightningDataModule):
         Raises:
             InputError: There is none under the name, or `max_length` is more than it allows.
         """
-        name = self.tokenizer_name
-        tokenizer = load_tokenizer(name, self.trust_remote_code)
-        limit = tokenizer.model_max_length if tokenizer.model_max_length < _PLACEHOLDER else _LONGEST
-        if self.max_length > limit:
-            raise InputError(f"max_length is {self.max_length}; '{name}' allows at most {limit} tokens.")
-        fewest = tokenizer.num_special_tokens_to_add(pair=True) + 2
-        if self.max_length < fewest:
-            raise InputError(f"max_length is {self.max_length}; two texts with their special tokens take {fewest}.")
-        return tokenizer
+        return checked_tokenizer(self.tokenizer_name, self.max_length, self.trust_remote_code)
 
-    @property
-    def pad_id(self) -> int:
-        """The tokenizer's padding token."""
-        pad_id = self.tokenizer.pad_token_id
-        if not isinstance(pad_id, int):
-            raise InputError(f"The tokenizer '{self.tokenizer_name}' has no padding token.")
-        return pad_id
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        return tokenizer_digest(self.tokenizer)
 
     def fingerprints(self) -> dict[str, str]:
-        """Which data were used: of each "split/language" the number of rows, the files' SHA-256 and the source."""
-        return dict(self._fingerprints)
+        """Which data were used: of each "split/language" the number of rows, their SHA-256 and the source."""
+        return self._store.fingerprints()
 
     def row_set(self, split: str, languages: Sequence[str]) -> RowSet:
         """The tokenised rows of some languages, in their order, after `setup`.
@@ -281,56 +301,35 @@ class TaskDataModule(LightningDataModule):
             split: "train", "validation", "test" or "predict".
             languages: Some of its languages.
         """
-        for language in languages:
-            if (split, language) not in self._rows:
-                raise RuntimeError(f"setup() has not loaded {split}/{language} yet")
-        return RowSet(
-            [self._rows[split, language] for language in languages],
-            [self.languages.index(language) for language in languages],
-        )
+        return self._store.row_set(split, languages, [self.languages.index(language) for language in languages])
 
     def token_ids(self) -> NDArray[np.int64]:
         """The token ids that training and validation data use, and the special ones; ascending, shape (ids,)."""
-        used = np.zeros(len(self.tokenizer), dtype=bool)
-        used[self.tokenizer.all_special_ids] = True
-        for rows in (rows for (split, _), rows in self._rows.items() if split in _SPLITS[TrainerFn.FITTING]):
-            for column in rows.columns:
-                if column.endswith("input_ids"):
-                    for values in rows.values(column):
-                        used[values] = True
-        return np.flatnonzero(used)
+        return self._store.token_ids(self.tokenizer, splits_of(TrainerFn.FITTING))
 
-    def texts(self, language: str) -> Iterator[str]:
-        """Yield the texts of one language's training, validation and test data; words one by one.
+    def load(self, split: str, download: bool) -> None:
+        """Reads and tokenises all languages of a split, or opens what was tokenised before.
+
+        Languages without rows are left out of a training on several.
 
         Args:
-            language: One of the languages of these.
+            split: "train", "validation", "test" or "predict".
+            download: Whether to ask the Hub; False to use what another process downloaded.
 
         Raises:
-            InputError: It is none of them.
+            InputError: There are no data, they cannot be used, or the cache cannot be written.
         """
-        splits = [split for split, of_language in self._files.items() if language in of_language]
-        if not splits:
-            known = dict.fromkeys(language for of_language in self._files.values() for language in of_language)
-            raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
-        for split in splits:
-            if split == "predict":
-                continue
-            for column in self.read(split, language, self.files(split, language, download=True)[0]).columns:
-                values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                    yield from (value.as_py() for value in values)
+        for language in self._store.load(self, Split(split), self._tokenizer_digest, download):
+            del self._files[Split(split)][language]
+            self.train_languages.remove(language)
 
     # Lightning's hooks.
 
     def prepare_data(self) -> None:
         """Downloads and tokenises what the stage needs, in one process of each machine."""
-        trainer = self.trainer
-        state = trainer.state.fn if trainer is not None else None
-        for split in _SPLITS[state] if state in _SPLITS else _SPLITS_OF_STAGE["fit"]:
-            self._load(split, download=True)
-        if state == TrainerFn.FITTING and self.test_follows:
-            self._load("test", download=True)
+        stage = None if self.trainer is None else self.trainer.state.fn
+        for split in splits_of(stage or "fit"):
+            self.load(split, download=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens what the stage needs.
@@ -338,8 +337,8 @@ class TaskDataModule(LightningDataModule):
         Args:
             stage: "fit", "validate", "test" or "predict".
         """
-        for split in ("predict",) if stage == "predict" else _SPLITS_OF_STAGE[stage or "fit"]:
-            self._load(split, download=self._world()[1] == 1)
+        for split in splits_of(stage or "fit"):
+            self.load(split, download=self._world()[1] == 1)
 
     def train_dataloader(self) -> TrainLoader:
         """One item per optimiser step: the list of this process's micro-batches."""
@@ -349,31 +348,27 @@ class TaskDataModule(LightningDataModule):
                 f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and set"
                 " data.micro_batch_size: a step's micro-batches come together here."
             )
-        rows = self.row_set("train", self.train_languages)
-        self._sampler = self.train_sampler(rows, *self._world())
-        self._sampler.longest_first = self.longest_first
-        return TrainLoader(
-            rows, self._sampler, self.collator("train"), self._seek, self.num_workers, self._pin_memory()
-        )
+        rows = self.row_set(Split.TRAIN, self.train_languages)
+        sampler = self._place.sampler = self.train_sampler(rows, *self._world())
+        collate = Collator(self.filling(Split.TRAIN))
+        return TrainLoader(self._seek, rows, sampler, collate, self.num_workers, self._pin_memory())
 
     def val_dataloader(self) -> list[PlannedLoader]:
         """One loader per language of `eval_languages("validate")`."""
-        return self._eval_loaders("validation")
+        return self._eval_loaders(Split.VALIDATION)
 
     def test_dataloader(self) -> list[PlannedLoader]:
         """One loader per language of `eval_languages("test")`."""
-        return self._eval_loaders("test")
+        return self._eval_loaders(Split.TEST)
 
     def predict_dataloader(self) -> list[PlannedLoader]:
         """One loader per language of `eval_languages("predict")`."""
-        return self._eval_loaders("predict")
+        return self._eval_loaders(Split.PREDICT)
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the training data by the optimiser steps that Lightning counted, and what data they are."""
-        if self._sampler is None or self.trainer is None:
-            return {}
-        epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(self._sampler))
-        return {**self._sampler.state_dict(), "epoch": epoch, "consumed": consumed, "data": self._data_digest()}
+        """The place in the training data, and what data they are."""
+        place = {} if self.trainer is None else self._place.state(self.trainer)
+        return {**place, "data": self._data_digest()} if place else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Holds the data against those of a run that continues, and keeps the state to hold their order against.
@@ -384,17 +379,21 @@ class TaskDataModule(LightningDataModule):
         Raises:
             InputError: The data or the tokenizer are others.
         """
-        self._restored = dict(state_dict)
+        self._place.restored = {name: value for name, value in state_dict.items() if name != "data"}
         fits = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        if fits and self._restored and not self.allow_changes and self._restored["data"] != self._data_digest():
+        if fits and state_dict and not self.allow_changes and state_dict["data"] != self._data_digest():
             raise InputError(
                 f"The data, or the tokenizer '{self.tokenizer_name}', are not those of the checkpoint: "
-                + ", ".join(f"{name}: {fingerprint}" for name, fingerprint in self._fingerprints.items())
+                + ", ".join(f"{name}: {fingerprint}" for name, fingerprint in self.fingerprints().items())
                 + ". Resume with what the run began with (run.json in its folder says what that was; sentencepiece's "
                 "version belongs to the tokenizer), or add --resume.allow_changes true."
             )
 
     # The rest.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that encodes rows needs: neither the trainer nor rows."""
+        return {**self.__dict__, "trainer": None, "_store": Store(), "_place": Place()}
 
     def _world(self) -> tuple[int, int]:
         trainer = self.trainer
@@ -403,97 +402,19 @@ class TaskDataModule(LightningDataModule):
     def _pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _steps_per_epoch(self, sampler: TrainBatchSampler) -> int:
-        """The steps that Lightning runs in an epoch, `limit_train_batches` considered."""
-        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        steps = min(len(sampler), limit) if isinstance(limit, int) else int(len(sampler) * limit)
-        return max(1, steps)
-
-    def _seek(self, sampler: TrainBatchSampler) -> None:
-        """Sets the sampler to the optimiser steps that Lightning counted, which a checkpoint restores."""
-        if self.trainer is None:
-            return
-        if self._restored and not self.allow_changes:
-            sampler.load_state_dict({k: v for k, v in self._restored.items() if k != "data"})
-        epoch, consumed = divmod(self.trainer.global_step, self._steps_per_epoch(sampler))
-        # Overfitting on a few batches means the same ones in every epoch.
-        overfit = getattr(self.trainer, "overfit_batches", 0)
-        sampler.set_epoch(0 if overfit else epoch, consumed)
+    def _seek(self) -> None:
+        self._place.seek(self.trainer, self.allow_changes)
 
     def _data_digest(self) -> str:
-        """A digest of what is trained and validated on, as the tokenizer gives it, wherever it lies."""
-        keys = [
-            self._rows[split, language].digest()
-            for split in _SPLITS[TrainerFn.FITTING]
-            for language in self.split_languages(split)
-        ]
-        return hashlib.sha256(repr(keys).encode()).hexdigest()
+        """A digest of what is trained and validated on."""
+        splits = splits_of(TrainerFn.FITTING)
+        return self._store.digest((split, name) for split in splits for name in self.split_languages(split))
 
-    def _eval_loaders(self, split: str) -> list[PlannedLoader]:
+    def _eval_loaders(self, split: Split) -> list[PlannedLoader]:
         loaders = []
         for language in self.split_languages(split):
             rows = self.row_set(split, [language])
-            sampler = EvalBatchSampler(self.lengths(rows), self.eval_tokens_per_batch, *self._world())
-            loaders.append(PlannedLoader(rows, sampler, self.collator(split), pin_memory=self._pin_memory()))
+            sampler = EvalBatchSampler(rows.column("length"), self.eval_tokens_per_batch, *self._world())
+            collate = Collator(self.filling(split))
+            loaders.append(PlannedLoader(rows, sampler, collate, pin_memory=self._pin_memory()))
         return loaders
-
-    @cached_property
-    def _tokenizer_digest(self) -> str:
-        return tokenizer_digest(self.tokenizer)
-
-    def _load(self, split: str, download: bool) -> None:
-        languages = self.split_languages(split)
-        if not languages:
-            remedy = f"name some with {split}_files or {split}_languages"
-            if split == "predict":
-                remedy = "name a file with --input, or with predict_path"
-            elif split == "test":
-                remedy += ", or train without a test: --run.test_after_fit false"
-            raise InputError(f"There are no data for '{split}'; {remedy}.")
-        # All files are looked for first, so that a mistake in the last language does not cost tokenising the others.
-        found = {}
-        for language in languages:
-            if (split, language) not in self._rows:
-                try:
-                    found[language] = self.files(split, language, download)
-                except InputError as error:
-                    raise InputError(f"{split} data of '{language}': {error}") from error
-        for language, (paths, source) in found.items():
-            self._load_language(split, language, paths, source)
-        self._check_empty(split, {language: source for language, (_, source) in found.items()})
-
-    def _check_empty(self, split: str, sources: Mapping[str, str]) -> None:
-        """Leaves languages without rows out of a training on several; a score without one would be another score."""
-        empty = [language for language in sources if len(self._rows[split, language]) == 0]
-        if empty and (split != "train" or len(empty) == len(self.train_languages)):
-            raise InputError(f"{sources[empty[0]]}: the {split} split of '{empty[0]}' is empty.")
-        for language in empty:
-            rank_zero_warn(f"{sources[language]}: the {split} split of '{language}' is empty; it is left out.")
-            del self._files[split][language], self._rows[split, language], self._fingerprints[f"{split}/{language}"]
-            self.train_languages.remove(language)
-
-    def _load_language(self, split: str, language: str, paths: list[Path], source: str) -> None:
-        digests = [file_digest(path) for path in paths]
-        key = {
-            "files": [[digest, *path.suffixes] for digest, path in zip(digests, paths, strict=True)],
-            "tokenizer": self._tokenizer_digest,
-            "max_length": self.max_length,
-            "settings": self.settings(split, language),
-        }
-        rows = open_or_build(
-            self.cache_dir,
-            key,
-            self.schema(split),
-            lambda: self._encoded(split, language, self.read(split, language, paths)),
-        )
-        rows = self._rows[split, language] = self.chosen(split, language, rows)
-        digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-        fingerprint = f"{len(rows)} rows, sha256 {digest}, {source}"
-        if summary := self.summary(rows):
-            rank_zero_info(f"{split}/{language}: {summary}")
-            fingerprint += f" ({summary})"
-        self._fingerprints[f"{split}/{language}"] = fingerprint
-
-    def _encoded(self, split: str, language: str, table: pa.Table) -> Iterator[pa.RecordBatch]:
-        for start, count in in_chunks(f"tokenising {split}/{language}", table.num_rows, self.rows_at_once):
-            yield self.encode(table.slice(start, count))

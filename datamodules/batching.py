@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
-from ernie_m.errors import InputError
+from ernie_m.errors import InputError, check_positive
 
 Indices = NDArray[np.int64]
 
@@ -63,14 +63,11 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             (examples,) or (examples, columns); None for no such rule.
         pool_batches: Batches in a pool. More means less padding and less chance in who meets whom.
 
-    Attributes:
-        longest_first: Set it to begin every epoch with the batch that has the largest micro-batch.
+        longest_first: Begin every epoch with the batch that has the largest micro-batch.
 
     Raises:
         InputError: There are no examples, or a size is not positive.
     """
-
-    longest_first: bool = False
 
     def __init__(
         self,
@@ -86,11 +83,12 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         groups: ArrayLike | None = None,
         keys: ArrayLike | None = None,
         pool_batches: int = 100,
+        longest_first: bool = False,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         if len(self.lengths) == 0:
             raise InputError("There are no examples to train on.")
-        _check_positive(
+        check_positive(
             global_batch_size=global_batch_size,
             micro_batch_size=micro_batch_size,
             micro_batch_tokens=micro_batch_tokens,
@@ -105,6 +103,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         self.rank = rank
         self.world_size = world_size
         self.pool_batches = pool_batches
+        self.longest_first = longest_first
         self.example_weights = None if example_weights is None else np.asarray(example_weights, dtype=np.float64)
         self._members = _members(groups, len(self.lengths))
         self._keys = None if keys is None else _distinct_by_column(keys, len(self.lengths))
@@ -226,7 +225,7 @@ class EvalBatchSampler(Sampler[MicroBatch]):
 
     def __init__(self, lengths: ArrayLike, tokens_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
-        _check_positive(tokens_per_batch=tokens_per_batch)
+        check_positive(tokens_per_batch=tokens_per_batch)
         order = np.argsort(-self.lengths, kind="stable")
         batches: list[Indices] = []
         start = 0
@@ -251,23 +250,32 @@ class EvalBatchSampler(Sampler[MicroBatch]):
             yield MicroBatch(self._filler, np.zeros(1, dtype=np.float32))
 
 
-def pad(rows: Sequence[NDArray[Any]], value: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: Sequence[ArrayLike], value: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pads rows on the right to the longest.
 
     Args:
-        rows: Integer arrays of any lengths.
+        rows: Integers, any number in each row.
         value: What to pad with.
 
     Returns:
         The rows and their mask (1 on a row's own elements, 0 on padding), both int64, shape (batch, length).
     """
-    longest = max(map(len, rows))
-    padded = np.full((len(rows), longest), value, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    return torch.from_numpy(padded), torch.from_numpy(mask)
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # type: ignore[arg-type]
+    return pad_flat(np.concatenate(rows), lengths, value)
+
+
+def pad_flat(values: NDArray[Any], lengths: NDArray[np.integer[Any]], value: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Does what `pad` does for rows that follow each other in one array.
+
+    Args:
+        values: The rows end to end, shape (elements,).
+        lengths: The elements of each row, shape (batch,).
+        value: What to pad with.
+    """
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, value, dtype=np.int64)
+    padded[mask] = values
+    return torch.from_numpy(padded), torch.from_numpy(mask.astype(np.int64))
 
 
 def padding_share(batches: Sequence[Indices], lengths: ArrayLike) -> float:
@@ -301,12 +309,6 @@ def _even_parts(lengths: list[int], rows: int, tokens: int) -> list[list[int]]:
     fewest = len(_parts(lengths, rows, tokens))
     least = bisect_left(range(tokens), -fewest, key=lambda limit: -len(_parts(lengths, rows, limit)))
     return _parts(lengths, rows, least)
-
-
-def _check_positive(**sizes: int | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise InputError(f"{name} is {size}; it must be at least 1.")
 
 
 def _members(groups: ArrayLike | None, examples: int) -> list[Indices]:

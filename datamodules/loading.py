@@ -1,32 +1,52 @@
-"""The cached rows of several languages as one, and the loaders over them."""
+"""The prepared rows of several languages as one, how they become tensors, and the loaders over them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
-from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler
-from .cache import ArrowRows
+from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler, pad
 
-Batch = dict[str, torch.Tensor]
-Collate = Callable[["RowSet", MicroBatch], Batch]
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class RowSet:
-    """The cached rows of several languages as one sequence.
+    """The prepared rows of several languages as one sequence.
 
     Args:
         parts: The rows of each language.
         language_ids: Each part's index into the data module's `languages`.
+        kept: The rows of each part that count, ascending; None for all of them.
     """
 
-    def __init__(self, parts: Sequence[ArrowRows], language_ids: Sequence[int]) -> None:
-        self.parts = list(parts)
+    def __init__(
+        self,
+        parts: Sequence["Dataset"],
+        language_ids: Sequence[int],
+        kept: Sequence[NDArray[np.int64] | None] | None = None,
+    ) -> None:
+        from datasets import concatenate_datasets
+
         self.language_ids = np.asarray(language_ids, dtype=np.int64)
-        self._starts = np.cumsum([0, *map(len, parts)])
+        chosen = [
+            np.arange(len(part)) if rows is None else rows
+            for part, rows in zip(parts, kept or [None] * len(parts), strict=True)
+        ]
+        before = np.cumsum([0, *map(len, parts)])
+        # Not `select`: to read a column through it looks every row up by itself.
+        self._places = (
+            None
+            if not kept or all(rows is None for rows in kept)
+            else np.concatenate([rows + start for rows, start in zip(chosen, before[:-1], strict=True)])
+        )
+        self._starts = np.cumsum([0, *map(len, chosen)])
+        self._dataset = concatenate_datasets(list(parts)).with_format("arrow")
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -35,35 +55,23 @@ class RowSet:
         """The part that each row lies in, shape (batch,)."""
         return (np.searchsorted(self._starts, indices, side="right") - 1).astype(np.int64)
 
-    def lists(self, column: str, indices: Indices) -> list[NDArray[Any]]:
-        """The lists of a column for some rows."""
-        part = self.part_of(indices)
-        places = indices - self._starts[part]
-        lists: list[Any] = [None] * len(indices)
-        for p in np.unique(part).tolist():
-            chosen = np.flatnonzero(part == p)
-            for i, row in zip(chosen.tolist(), self.parts[p].lists_at(column, places[chosen]), strict=True):
-                lists[i] = row
-        return lists
+    def rows(self, indices: Indices) -> pa.Table:
+        """Some rows, in the order asked for."""
+        table: pa.Table = self._dataset[indices if self._places is None else self._places[indices]]
+        return table
 
-    def scalars(self, column: str, indices: Indices) -> torch.Tensor:
-        """The numbers of a column for some rows, int64, shape (batch,)."""
-        part = self.part_of(indices)
-        places = indices - self._starts[part]
-        values = np.empty(len(indices), dtype=np.int64)
-        for p in np.unique(part).tolist():
-            values[part == p] = self.parts[p].scalars(column)[places[part == p]]
-        return torch.from_numpy(values)
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        names: list[str] = self._dataset.column_names
+        return names
 
-    def all_scalars(self, column: str) -> NDArray[Any]:
-        """A column of numbers of all rows, shape (rows,)."""
-        return np.concatenate([part.scalars(column) for part in self.parts])
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of numbers, shape (rows,)."""
+        values: NDArray[Any] = self._dataset.data.column(name).to_numpy()
+        return values if self._places is None else values[self._places]
 
-    def lengths(self, column: str) -> NDArray[np.int64]:
-        """The length of every row's list, shape (rows,)."""
-        return np.concatenate([part.lengths(column) for part in self.parts])
-
-    def common(self, micro: MicroBatch) -> Batch:
+    def common(self, micro: MicroBatch) -> dict[str, torch.Tensor]:
         """What every task's batch holds: `example_ids`, `language`, `weights`, and in training `normaliser`."""
         part = self.part_of(micro.indices)
         batch = {
@@ -76,17 +84,43 @@ class RowSet:
         return batch
 
 
-class _Planned(Dataset[Any]):
+class Collator:
+    """Makes tensors of prepared rows: lists are padded on the right to the longest, numbers stay as they are.
+
+    Args:
+        filling: The columns that a batch holds, and what a list is padded with; None for a column of numbers. Every
+            `input_ids`, whatever stands before that in the name, gets its `attention_mask`.
+    """
+
+    def __init__(self, filling: Mapping[str, int | None]) -> None:
+        self.filling = dict(filling)
+
+    def __call__(self, rows: pa.Table) -> dict[str, torch.Tensor]:
+        """The tensors of some rows, all int64, shape (batch,) or (batch, length)."""
+        batch = {}
+        for name, value in self.filling.items():
+            column = rows.column(name).combine_chunks()
+            if value is None:
+                batch[name] = torch.from_numpy(column.to_numpy().astype(np.int64))
+                continue
+            batch[name], mask = pad(column, value)
+            if name.endswith("input_ids"):
+                batch[name.replace("input_ids", "attention_mask")] = mask
+        return batch
+
+
+class _Planned(TorchDataset[Any]):
     """Rows addressed by a plan: one micro-batch, or a list of them."""
 
-    def __init__(self, rows: RowSet, collate: Collate) -> None:
+    def __init__(self, rows: RowSet, collate: Callable[[pa.Table], dict[str, torch.Tensor]]) -> None:
         self._rows = rows
         self._collate = collate
 
-    def __getitem__(self, plan: MicroBatch | list[MicroBatch]) -> Batch | list[Batch]:
-        if isinstance(plan, MicroBatch):
-            return self._collate(self._rows, plan)
-        return [self._collate(self._rows, micro) for micro in plan]
+    def __getitem__(self, plan: MicroBatch | list[MicroBatch]) -> Any:
+        return [self._batch(micro) for micro in plan] if isinstance(plan, list) else self._batch(plan)
+
+    def _batch(self, micro: MicroBatch) -> dict[str, torch.Tensor]:
+        return self._rows.common(micro) | self._collate(self._rows.rows(micro.indices))
 
 
 def _as_it_is(item: Any) -> Any:
@@ -101,7 +135,7 @@ class PlannedLoader:
     Args:
         rows: The rows.
         sampler: Plans what to yield.
-        collate: Makes a batch; must be picklable where there are workers.
+        collate: Makes tensors of rows; must be picklable where there are workers.
         num_workers: Processes that prepare batches.
         pin_memory: Whether to put batches in pinned memory.
 
@@ -114,7 +148,7 @@ class PlannedLoader:
         self,
         rows: RowSet,
         sampler: TrainBatchSampler | EvalBatchSampler,
-        collate: Collate,
+        collate: Callable[[pa.Table], dict[str, torch.Tensor]],
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -145,30 +179,18 @@ class TrainLoader(PlannedLoader):
     it restores a checkpoint, and worker processes prepare batches that are not used yet.
 
     Args:
-        rows: The rows.
-        sampler: Plans the steps.
-        collate: Makes a micro-batch.
         seek: Sets the sampler to where the trainer stands; called at the start of every pass.
-        num_workers: Processes that prepare batches.
-        pin_memory: Whether to put batches in pinned memory.
+        args: What `PlannedLoader` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
-    def __init__(
-        self,
-        rows: RowSet,
-        sampler: TrainBatchSampler,
-        collate: Collate,
-        seek: Callable[[TrainBatchSampler], None],
-        num_workers: int = 0,
-        pin_memory: bool = False,
-    ) -> None:
-        super().__init__(rows, sampler, collate, num_workers, pin_memory)
-        self._sampler = sampler
+    def __init__(self, seek: Callable[[], None], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._seek = seek
 
-    def __iter__(self) -> Iterator[list[Batch]]:
+    def __iter__(self) -> Iterator[list[dict[str, torch.Tensor]]]:
         """Yields the micro-batches of each step that is left of the epoch."""
-        self._seek(self._sampler)
+        self._seek()
         yield from self._loader
 
     def state_dict(self) -> dict[str, int]:

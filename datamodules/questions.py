@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
 
-from .reading import read_json, read_rows, texts_of
+from .reading import read_rows, texts_of
+from .text_files import read_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 OnBadAnswer = Literal["stop", "skip"]
 
@@ -63,11 +67,11 @@ class Question:
         return f"question {self.id!r} ({self.place})"
 
 
-def read_questions(paths: Sequence[Path], columns: Columns, answered: bool) -> list[Question]:
-    """Reads the questions of some files.
+def read_questions(parts: "Sequence[Path | Dataset]", columns: Columns, answered: bool) -> list[Question]:
+    """Reads the questions of some files or data sets.
 
     Args:
-        paths: SQuAD's JSON (`.json`), or rows: CSV, TSV, JSONL, Parquet. Also with `.gz` after it.
+        parts: SQuAD's JSON (`.json`), or rows: CSV, TSV, JSONL, Parquet, data sets. Files also with `.gz` after it.
         columns: The columns of rows.
         answered: Whether rows must have the columns of the answers.
 
@@ -75,9 +79,9 @@ def read_questions(paths: Sequence[Path], columns: Columns, answered: bool) -> l
         InputError: A file is broken or has another shape, named with its place.
     """
     questions: list[Question] = []
-    for path in paths:
-        kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-        found = _in_document(path) if kind == ".json" else _in_rows(path, columns, answered, len(questions))
+    for part in parts:
+        is_document = isinstance(part, Path) and part.name.removesuffix(".gz").endswith(".json")
+        found = _in_document(part) if is_document else _in_rows(part, columns, answered, len(questions))
         questions.extend(found)
     return questions
 
@@ -163,13 +167,13 @@ def _start(value: Any, place: str) -> int | None:
     return value
 
 
-def _in_rows(path: Path, columns: Columns, answered: bool, first: int) -> Iterator[Question]:
+def _in_rows(part: "Path | Dataset", columns: Columns, answered: bool, first: int) -> Iterator[Question]:
     texts = [columns.question, columns.context]
     names = [columns.id] if columns.id is not None else []
     flat = [columns.answer] if columns.answer is not None else []
     flat += [columns.answer_start] if flat and columns.answer_start is not None else []
     own = flat or [columns.answers]
-    rows = read_rows([path], [*names, *texts, *own], optional=() if answered else own)
+    rows = read_rows([part], [*names, *texts, *own], optional=() if answered else own)
     asked, contexts = (texts_of(rows, name).to_pylist() for name in texts)
     ids = rows.table.column(columns.id).to_pylist() if columns.id is not None else range(first, first + len(asked))
     found = [rows.table.column(name).to_pylist() for name in own]

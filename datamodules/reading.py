@@ -1,83 +1,86 @@
-"""Reads columns of CSV, TSV, JSONL and Parquet files, or plain lines, and names the file and line of what is wrong."""
+"""Reads columns of files, text and Parquet alike, and of data sets, and names the place of what is wrong."""
 
-import csv
-import gzip
-import io
-import json
-import sys
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
+from . import text_files
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 _TYPED = (".parquet", ".arrow")
+# Rows of a Parquet file that are taken over at once.
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The columns that were asked for, of one or several files one after the other.
+class SourceRows:
+    """The columns that were asked for, of one or several files or data sets one after the other.
 
     Attributes:
         table: The columns, in the order asked for.
-        files: Where they come from, with the number of rows of each.
-        lines: The line on which each row of a text file ends, one array a file; None for Parquet.
+        parts: What to call each part, with the number of its rows.
+        lines: The line on which each row of a text file ends, one array a part; None for others.
     """
 
     table: pa.Table
-    files: tuple[tuple[Path, int], ...]
+    parts: tuple[tuple[str, int], ...]
     lines: tuple[NDArray[np.int64] | None, ...]
 
     def where(self, row: int) -> str:
-        """The file and line (Parquet: row, from 1) that row number `row` (from 0) comes from."""
-        for (path, count), lines in zip(self.files, self.lines, strict=True):
+        """The file and line (otherwise row, from 1) that row number `row` (from 0) comes from."""
+        for (name, count), lines in zip(self.parts, self.lines, strict=True):
             if row < count:
-                return f"{path}, row {row + 1}" if lines is None else f"{path}, line {lines[row]}"
+                return f"{name}, row {row + 1}" if lines is None else f"{name}, line {lines[row]}"
             row -= count
         raise IndexError(row)
 
 
 def read_rows(
-    paths: Sequence[Path], columns: Sequence[str], *, header: bool = True, optional: Sequence[str] = ()
-) -> Rows:
-    """Reads columns of files of one kind of row.
+    parts: "Sequence[Path | Dataset]", columns: Sequence[str], *, header: bool = True, optional: Sequence[str] = ()
+) -> SourceRows:
+    """Reads columns of rows of one kind.
 
     Args:
-        paths: `.csv` (comma, quoted where needed), `.tsv` (tab, never quoted) or `.jsonl` (an object a line), in UTF-8,
-            also with `.gz` after it; `.parquet`, or `.arrow` as `datasets` saves it. Empty lines are no rows.
+        parts: Files: `.csv` (comma, quoted where needed), `.tsv` (tab, never quoted) or `.jsonl` (an object a line), in
+            UTF-8, also with `.gz` after it; `.parquet`, or `.arrow` as `datasets` saves it; or data sets. Empty lines
+            are no rows.
         columns: The columns to read, by name. `a.b` is the field `b` of the objects in column `a`, where no column
             itself is called so.
         header: Whether the first line of a CSV or TSV file names the columns. Without it a file must have exactly as
             many columns as are asked for.
-        optional: Those of the columns that are null where a file, or an object of a JSONL file, lacks them.
+        optional: Those of the columns that are null where a part, or an object of a JSONL file, lacks them.
 
     Returns:
-        The rows of all files, in order.
+        The rows of all parts, in order.
 
     Raises:
         InputError: A file is missing, not what its name says, broken or not UTF-8, or lacks a column.
     """
     tables, counts, lines = [], [], []
-    for path in paths:
-        table, numbers = _read_file(path, columns, header, optional)
+    for part in parts:
+        table, numbers = _read_part(part, columns, header, optional)
         tables.append(table)
-        counts.append((path, table.num_rows))
+        counts.append((_name(part), table.num_rows))
         lines.append(numbers)
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        raise InputError(f"The files {', '.join(map(str, paths))} have columns of different types: {error}") from error
-    return Rows(table, tuple(counts), tuple(lines))
+        raise InputError(
+            f"The files {', '.join(map(_name, parts))} have columns of different types: {error}"
+        ) from error
+    return SourceRows(table, tuple(counts), tuple(lines))
 
 
 def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
@@ -96,22 +99,38 @@ def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
     """
     kind = _kind(path)
     if kind == ".jsonl":
-        with _located(path):
-            return _table_of(path, list(_objects(path)))
+        return text_files.table_of_objects(path)
     if kind in _TYPED:
-        names = list(_schema(path).names)
-    elif header is not None:
-        names = list(header)
+        names = open_dataset(path).column_names
     else:
-        with _located(path):
-            names = next(_records(path, _separator(kind)), (0, []))[1]
+        names = list(header) if header is not None else text_files.names_of_columns(path, _separator(kind))
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     if twice:
         raise InputError(f"{path}: two columns are called '{twice[0]}'; rename one of them.")
-    return _read_file(path, names, header is None, ())[0]
+    return _read_part(path, names, header is None, ())[0]
 
 
-def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
+def open_dataset(path: Path) -> "Dataset":
+    """Reads a Parquet file, or one in Arrow's streaming format, as `datasets` does: with the names of its classes.
+
+    Raises:
+        InputError: It is neither.
+    """
+    from datasets import Dataset, load_dataset
+
+    try:
+        if path.suffix == ".arrow":
+            return Dataset.from_file(str(path))
+        if not pq.read_metadata(path).num_rows:
+            return Dataset(pq.read_schema(path).empty_table())
+        # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and time.
+        rows = load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
+        return Dataset(pa.concat_tables(rows.with_format("arrow").iter(batch_size=_AT_ONCE)))
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
+
+
+def texts_of(rows: SourceRows, column: str) -> pa.ChunkedArray:
     """A column as text.
 
     Args:
@@ -142,76 +161,45 @@ def texts_of(rows: Rows, column: str) -> pa.ChunkedArray:
     return values
 
 
-def read_lines(path: Path) -> list[str]:
-    """Reads a text file in which every line is a text, an empty one too.
+def class_names(part: "Path | Dataset", column: str) -> list[str] | None:
+    """The names of integer labels, where a data set, or the file that `datasets` wrote, states them.
 
     Args:
-        path: A file in UTF-8, with or without a byte order mark; lines end in a line feed, or a carriage return and
-            one, and the last one may end without.
+        part: The file or data set.
+        column: Its column of labels, or of lists of labels.
 
     Returns:
-        The lines without their ends.
-
-    Raises:
-        InputError: The file cannot be read or is not UTF-8.
+        The names in the order of the integers, or None where there are none.
     """
-    with _located(path), _open_text(path) as file:
-        return [line.removesuffix("\n").removesuffix("\r") for line in file]
+    if isinstance(part, Path):
+        if part.suffix not in _TYPED:
+            return None
+        part = open_dataset(part)
+    feature = part.features.get(column)
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return None if names is None else [str(name) for name in names]
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON document.
-
-    Args:
-        path: A file in UTF-8, compressed where its name ends in `.gz`.
-
-    Raises:
-        InputError: The file is missing, broken, not UTF-8, or says something twice.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
-
-    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-            raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
-        return found
-
-    with _located(path), _open_text(path) as file:
-        text = file.read()
-    try:
-        return json.loads(text, object_pairs_hook=without_repetition)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
-    except (RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON: {error}.") from error
+def _name(part: "Path | Dataset") -> str:
+    return str(part) if isinstance(part, Path) else "the data set"
 
 
-def _read_file(
-    path: Path, columns: Sequence[str], header: bool, optional: Sequence[str]
+def _read_part(
+    part: "Path | Dataset", columns: Sequence[str], header: bool, optional: Sequence[str]
 ) -> tuple[pa.Table, NDArray[np.int64] | None]:
-    kind = _kind(path)
+    if not isinstance(part, Path):
+        return _columns_of(part, _name(part), columns, optional), None
+    kind = _kind(part)
     if kind in _TYPED:
-        return _read_arrow(path, columns, optional), None
-    with _located(path):
-        if kind == ".jsonl":
-            values, lines = _read_jsonl(path, columns, optional)
-        else:
-            values, lines = _read_separated(path, columns, header, _separator(kind), optional)
-    try:
-        arrays = [pa.array(column) for column in values]
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-        raise _mixed(path, columns, values, lines) from error
-    return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
+        return _columns_of(open_dataset(part), str(part), columns, optional), None
+    if kind == ".jsonl":
+        return text_files.read_jsonl(part, columns, optional)
+    return text_files.read_separated(part, columns, header, _separator(kind), optional)
 
 
 def _kind(path: Path) -> str:
     """The format of a file that is there, as its name says: one of `SUFFIXES`."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+    text_files.check_is_file(path)
     is_packed = path.suffix == ".gz"
     kind = path.with_suffix("").suffix if is_packed else path.suffix
     if kind not in SUFFIXES or (is_packed and kind in _TYPED):
@@ -223,259 +211,23 @@ def _separator(kind: str) -> str:
     return "," if kind == ".csv" else "\t"
 
 
-def _read_arrow(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
-    schema = _schema(path)
-    known = list(_dotted(schema))
+def _columns_of(dataset: "Dataset", name: str, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
+    """Columns of a data set, and by its dotted name a field within one."""
+    own = dataset.column_names
+    flat = dataset if set(columns) <= set(own) else dataset.flatten()
+    known = list(dict.fromkeys([*own, *flat.column_names]))
     absent = [column for column in optional if column not in known]
-    present = [column for column in columns if column not in absent]
-    _check_columns(f"{path}", present, known)
-    places = [_place(list(schema), column) for column in present]
-    own = list(dict.fromkeys(top for top, *_ in places))
-    try:
-        if path.suffix == ".arrow":
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                table = stream.read_all()
+    text_files.check_columns(name, [column for column in columns if column not in absent], known)
+    arrays = []
+    for column in columns:
+        if column in absent:
+            arrays.append(pa.nulls(len(dataset)))
         else:
-            table = pq.read_table(path, columns=own, partitioning=None)
-        found = [pc.struct_field(table.column(top), rest) if rest else table.column(top) for top, *rest in places]
-        found += [pa.nulls(table.num_rows)] * len(absent)
-        table = pa.table(found, names=[*present, *absent]).select(list(columns))
+            of = dataset if column in own else flat
+            arrays.append(of.select_columns([column]).with_format("arrow")[:].column(0))
+    table = pa.table(arrays, names=list(columns))
+    try:
         table.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{name} cannot be read: {error}") from error
     return table
-
-
-def _place(fields: Sequence[pa.Field], name: str) -> list[str]:
-    """The names on the way to a column or, by its dotted name, to a field within one; none where there is none."""
-    if any(field.name == name for field in fields):
-        return [name]
-    for field in fields:
-        if pa.types.is_struct(field.type) and name.startswith(f"{field.name}."):
-            rest = _place(list(field.type), name[len(field.name) + 1 :])
-            if rest:
-                return [field.name, *rest]
-    return []
-
-
-def _dotted(fields: Iterable[pa.Field]) -> Iterator[str]:
-    """The names of columns, and of those fields that columns of objects have."""
-    for field in fields:
-        yield field.name
-        if pa.types.is_struct(field.type):
-            yield from (f"{field.name}.{name}" for name in _dotted(field.type))
-
-
-def _schema(path: Path) -> pa.Schema:
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_schema(path)
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            return stream.schema
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
-
-
-def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The number of its last line and the fields of every record."""
-    if separator == "\t":
-        with _open_text(path, newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.rstrip("\r\n")
-                if text:
-                    yield number, text.split("\t")
-        return
-    # A field may be as long as the text is; the default limit is 131,072 characters.
-    csv.field_size_limit(sys.maxsize)
-    with _open_text(path, newline="") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            for record in reader:
-                if record:
-                    yield reader.line_num, record
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from error
-
-
-def _read_separated(
-    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str]
-) -> tuple[list[list[Any]], list[int]]:
-    records = _records(path, separator)
-    names = next(records, (0, []))[1] if header else list(columns)
-    _check_columns(f"{path}", [column for column in columns if column not in optional], names)
-    places = [names.index(column) if column in names else None for column in columns]
-    values: list[list[Any]] = [[] for _ in columns]
-    lines: list[int] = []
-    for line, record in records:
-        if len(record) != len(names):
-            raise InputError(
-                f"{path}, line {line}: {len(record)} fields where {len(names)} are expected ({', '.join(names)})."
-            )
-        for column, place in zip(values, places, strict=True):
-            column.append(None if place is None else record[place])
-        lines.append(line)
-    return values, lines
-
-
-def _read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
-    values: list[list[Any]] = [[] for _ in columns]
-    lines: list[int] = []
-    for number, record in _objects(path):
-        try:
-            for column, name in zip(values, columns, strict=True):
-                column.append(_value(record, name, optional=name in optional))
-        except KeyError as error:
-            raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
-        lines.append(number)
-    return values, lines
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of every line that is not empty, and the JSON object on it."""
-    with _open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
-            yield number, record
-
-
-def _table_of(path: Path, objects: Sequence[tuple[int, Mapping[str, Any]]]) -> pa.Table:
-    """JSON objects as a table of all their keys."""
-    columns = {}
-    for name in dict.fromkeys(name for _, record in objects for name in record):
-        values = [record.get(name) for _, record in objects]
-        try:
-            columns[name] = _array(values)
-        except (pa.ArrowException, UnicodeEncodeError) as error:
-            raise _mixed(path, [name], [values], [number for number, _ in objects]) from error
-    return pa.table(columns)
-
-
-def _array(values: Sequence[Any]) -> pa.Array:
-    """JSON values as a column, or where their types do not go together as a column of their JSON texts."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
-
-
-def _check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -> None:
-    present = list(present)
-    missing = [column for column in columns if column not in present]
-    if missing:
-        raise _absent(place, missing[0], present)
-
-
-def _absent(place: str, column: str, present: Iterable[str]) -> InputError:
-    return InputError(f"{place}: no column '{column}'; it has {', '.join(map(repr, present)) or 'none'}.")
-
-
-def _value(record: Mapping[str, Any], name: str, optional: bool = False) -> Any:
-    """The value of a key or, by its dotted name, of a key of an object within; None within a null."""
-    if name in record:
-        return record[name]
-    for key, value in record.items():
-        if name.startswith(f"{key}."):
-            if value is None:
-                return None
-            if isinstance(value, dict):
-                with suppress(KeyError):
-                    return _value(value, name[len(key) + 1 :])
-    if optional:
-        return None
-    raise KeyError(name)
-
-
-def _keys(record: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of an object and of the objects within."""
-    for key, value in record.items():
-        yield key
-        if isinstance(value, dict):
-            yield from (f"{key}.{name}" for name in _keys(value))
-
-
-def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]) -> InputError:
-    """Says which value differs in type from those before it, or cannot be written as UTF-8."""
-    for name, column in zip(columns, values, strict=True):
-        kind: type | None = None
-        for value, line in zip(column, lines, strict=True):
-            if value is None:
-                continue
-            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-                return InputError(f"{path}, line {line}: column '{name}' has half a surrogate pair, which is no text.")
-            if kind is not None and type(value) is not kind:
-                return InputError(
-                    f"{path}, line {line}: column '{name}' is {value!r} ({type(value).__name__}); the rows before have"
-                    f" {kind.__name__}."
-                )
-            kind = type(value)
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                return InputError(f"{path}, line {line}: column '{name}' is {value}, which does not fit 64 bits.")
-    return InputError(f"{path}: the columns {', '.join(columns)} hold values that are neither text nor numbers.")
-
-
-@contextmanager
-def _located(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a text file is read into an error that names the place."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        line, byte, bad = _first_undecodable(path)
-        raise InputError(
-            f"{path}, line {line}, byte {byte}: 0x{bad:02x} is not UTF-8 ({error.reason}). Convert the file to UTF-8."
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _first_undecodable(path: Path) -> tuple[int, int, int]:
-    """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
-    before = 0
-    with _open_binary(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return number, before + error.start, line[error.start]
-            before += len(line)
-    raise AssertionError(f"{path} changed while it was read")
-
-
-def _open_binary(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb")
-
-
-def _open_text(path: Path, newline: str = "\n") -> IO[str]:
-    # utf-8-sig drops the byte order mark that spreadsheet programs write.
-    return io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline=newline)
-
-
-def class_names(path: Path, column: str) -> list[str] | None:
-    """The names of a Parquet or Arrow file's integer labels, where `datasets` wrote them into its schema.
-
-    Args:
-        path: The file.
-        column: Its column of labels, or of lists of labels.
-
-    Returns:
-        The names in the order of the integers, or None where there are none.
-    """
-    if path.suffix not in (".parquet", ".arrow"):
-        return None
-    metadata: Mapping[bytes, bytes] = _schema(path).metadata or {}
-    try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
-        names = feature.get("feature", feature)["names"]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    return [str(name) for name in names]

@@ -1,62 +1,97 @@
-"""Finds a data set's files in a folder or on the Hub."""
+"""Finds a data set's rows: files in a folder or on the Hub, what `datasets` finds by itself, or what is at hand."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
 
+from .prepared import content_digest
+from .tokens import file_digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Reference = str | dict[str, str]
+"""What a recipe names rows by: a file or pattern, or arguments of `datasets.load_dataset`."""
+
 # What `path: bundled` stands for, so that a recipe finds the sample wherever the package is installed.
 SAMPLES = Path(__file__).resolve().parent / "samples"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+# How the Hub's layout calls the files of a split; `save_to_disk` writes a folder of the split's name.
+_HUB_ENDING = "-*.parquet"
+_SAVED = "state.json"
+_ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
 
 
-def find_files(root: str | None, pattern: str, revision: str | None, download: bool) -> tuple[list[Path], str]:
-    """The files that a pattern names.
+@dataclass(frozen=True)
+class Source:
+    """What the rows of one split and language are read from.
+
+    Attributes:
+        name: What to call it: a path, or a Hub id with its commit.
+        parts: Files, or data sets, one after the other.
+    """
+
+    name: str
+    parts: tuple["Path | Dataset", ...]
+
+    @property
+    def first(self) -> str:
+        """What to call the first part."""
+        return str(self.parts[0]) if isinstance(self.parts[0], Path) else self.name
+
+    @property
+    def formats(self) -> list[str]:
+        """How each part is read."""
+        return ["".join(part.suffixes) if isinstance(part, Path) else "dataset" for part in self.parts]
+
+    def digest(self) -> str:
+        """The SHA-256 of the content, wherever it lies."""
+        digests = [file_digest(part) if isinstance(part, Path) else content_digest(part) for part in self.parts]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def find_source(
+    root: str | None, reference: "Reference | Dataset", revision: str | None, download: bool, split: str
+) -> Source:
+    """Finds what a reference names.
 
     Args:
-        root: A folder, or the id of a data set on the Hub; None where the pattern is a path by itself.
-        pattern: A path below `root`; `*`, `?` and `[...]` as in a shell.
+        root: A folder, or the id of a data set on the Hub; None where the reference is a path by itself.
+        reference: A path below `root`, where `*`, `?` and `[...]` are as in a shell, or a folder there that
+            `save_to_disk` wrote; arguments of `load_dataset`; or a `datasets.Dataset`.
         revision: Branch, tag or commit on the Hub; None for its main branch.
         download: Whether to ask the Hub; False to use what another process downloaded.
-
-    Returns:
-        The files, sorted, and what to call their source.
+        split: What `load_dataset` is asked for where its arguments do not say.
 
     Raises:
-        InputError: There are none, or the Hub cannot be reached.
+        InputError: There is nothing of that name, or the Hub cannot be reached.
     """
+    if isinstance(reference, Mapping):
+        return _loaded(root, {"split": str(split), "revision": revision, **reference})
+    if not isinstance(reference, str):
+        return Source(f"a data set of {len(reference)} rows", (reference,))
     if root is None:
-        path = Path(pattern).expanduser()
-        return _matching(Path(), str(path), str(path)), str(path)
+        path = Path(reference).expanduser()
+        return _matching(Path(), str(path), str(path))
     folder = Path(root).expanduser()
     if folder.is_dir():
-        return _matching(folder, pattern, str(folder)), str(folder)
+        return _matching(folder, reference, str(folder))
     if folder.exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
-    folder = download_folder(root, pattern, revision, download)
-    source = f"{root}@{folder.name}"
-    return _matching(folder, pattern, source), source
+    folder = _downloaded(root, reference, revision, download)
+    return _matching(folder, reference, f"{root}@{folder.name}")
 
 
-def download_folder(dataset: str, pattern: str, revision: str | None, download: bool) -> Path:
-    """The folder of a Hub data set's snapshot with the files that a pattern names.
-
-    Args:
-        dataset: The Hub id.
-        pattern: The files to have.
-        revision: Branch, tag or commit; None for the main branch.
-        download: Whether to ask the Hub; False to use what is in its cache.
-
-    Returns:
-        The snapshot's folder, named after the commit.
-
-    Raises:
-        InputError: The Hub cannot be reached, or has no such data set or revision.
-    """
+def _downloaded(dataset: str, pattern: str, revision: str | None, download: bool) -> Path:
+    """The folder of a Hub data set's snapshot, named after the commit, with the files that a pattern names."""
     try:
         return Path(
             snapshot_download(
@@ -68,30 +103,65 @@ def download_folder(dataset: str, pattern: str, revision: str | None, download: 
             )
         )
     except Exception as error:  # what the Hub's client raises depends on the HTTP library below it
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"path is '{dataset}', which is no folder here, and the Hub gave nothing: {reason} To work without it,"
-            " fetch the data where the Hub can be reached, with hf download"
-            f" {dataset} --repo-type dataset --local-dir FOLDER, and set path to that folder."
-        ) from error
+        raise _unreachable(dataset, error) from error
 
 
-def _matching(folder: Path, pattern: str, source: str) -> list[Path]:
+def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
+    """What `load_dataset` finds by its own rules: names of configurations, splits, files, folders."""
+    from datasets import load_dataset
+
+    if root is None:
+        raise InputError(f"{arguments} are arguments of load_dataset; name the data set with path.")
+    if unknown := [name for name in arguments if name not in _ADMITTED]:
+        raise InputError(f"{root}: '{unknown[0]}' is no argument that finds data; there are {', '.join(_ADMITTED)}.")
+    said = ", ".join(f"{name} {value}" for name, value in arguments.items() if value is not None)
+    try:
+        found = load_dataset(str(Path(root).expanduser()) if Path(root).expanduser().is_dir() else root, **arguments)
+    except ValueError as error:
+        raise InputError(f"{root} ({said}): {_first_line(error)}") from error
+    except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
+        raise _unreachable(root, error) from error
+    return Source(f"{root} ({said})", (found,))
+
+
+def _unreachable(dataset: str, error: Exception) -> InputError:
+    return InputError(
+        f"path is '{dataset}', which is no folder here, and the Hub gave nothing: {_first_line(error)} To work without"
+        f" it, fetch the data where the Hub can be reached, with hf download {dataset} --repo-type dataset --local-dir"
+        " FOLDER, and set path to that folder."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _matching(folder: Path, pattern: str, source: str) -> Source:
+    """The file, the folder of `save_to_disk`, or the files that a pattern names."""
     literal = folder / pattern
     if literal.is_file():
-        return [literal]
+        return Source(source, (literal,))
+    for saved in (literal, folder / pattern.removesuffix(_HUB_ENDING)):
+        if (saved / _SAVED).is_file():
+            from datasets import load_from_disk
+
+            return Source(str(saved), (load_from_disk(saved),))
     paths = sorted(path for path in map(Path, glob(str(Path(escape(str(folder))) / pattern))) if path.is_file())
     if paths:
-        return paths
+        return Source(source, tuple(paths))
     message = f"{source}: no file '{pattern}'"
     first, separator, rest = pattern.partition("/")
-    if separator and source != pattern:
+    if (literal / "dataset_dict.json").is_file():
+        message = f"{literal} holds several splits; name one of them, such as {pattern}/train"
+    elif separator and source != pattern:
         siblings = sorted({path.relative_to(folder).parts[0] for path in folder.glob(f"*/{rest}")})
         message += f"; such a file is there for {', '.join(siblings) or 'no language'}, not for {first}"
     raise InputError(f"{message}.")
 
 
-def files_by_language(data_set: str, known: Sequence[str], split: str, languages: Sequence[str]) -> dict[str, str]:
+def files_by_language(
+    data_set: str, known: Sequence[str], split: str, languages: Sequence[str]
+) -> dict[str, Reference]:
     """The pattern of each language's files in the Hub's layout, `<language>/<split>-*.parquet`.
 
     Args:
@@ -104,23 +174,23 @@ def files_by_language(data_set: str, known: Sequence[str], split: str, languages
         InputError: A language is unknown or named twice.
     """
     check_languages(data_set, known, f"{split}_languages", languages)
-    return {language: f"{language}/{split}-*.parquet" for language in languages}
+    return {language: f"{language}/{split}{_HUB_ENDING}" for language in languages}
 
 
-def check_languages(data_set: str, known: Sequence[str], argument: str, languages: Sequence[str]) -> None:
+def check_languages(data_set: str, known: Sequence[str] | None, argument: str, languages: Sequence[str]) -> None:
     """Refuses languages that a data set has not.
 
     Args:
         data_set: What to call the data set.
-        known: The languages that it has.
+        known: The languages that it has; None where it may have any.
         argument: The argument that names them.
         languages: The languages that are wanted.
 
     Raises:
         InputError: A language is unknown or named twice.
     """
-    unknown = [language for language in languages if language not in known]
+    unknown = [language for language in languages if known is not None and language not in known]
     if unknown:
-        raise InputError(f"{argument} names '{unknown[0]}'; {data_set} has {', '.join(known)}.")
+        raise InputError(f"{argument} names '{unknown[0]}'; {data_set} has {', '.join(known or ())}.")
     if len(set(languages)) != len(languages):
         raise InputError(f"{argument} names a language twice: {', '.join(languages)}.")

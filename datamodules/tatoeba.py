@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from ernie_m.errors import InputError
+from ernie_m.errors import InputError, check_positive
 
-from .cache import ArrowRows
 from .parallel_text import ParallelText
-from .reading import read_lines
-from .sources import SAMPLES, check_languages, find_files
+from .sources import SAMPLES, Source, check_languages, find_source
+from .splits import Split, splits_of
+from .text_files import read_lines
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 CODES = {
     "af": "afr", "ar": "ara", "bg": "bul", "bn": "ben", "de": "deu", "el": "ell", "es": "spa", "et": "est", "eu": "eus",
@@ -25,7 +29,8 @@ CODES = {
 """XTREME's 36 languages, and what LASER's files call them."""
 
 LANGUAGES = tuple(CODES)
-_HELD_AGAINST_TEST = ("train", "validation")
+_HELD_AGAINST_TEST = splits_of("fit")
+_SIDES = ("source", "target")
 
 
 class Tatoeba(ParallelText):
@@ -43,7 +48,6 @@ class Tatoeba(ParallelText):
         path: The test data: a folder of LASER's files (`tatoeba.<code>-eng.<code>` and `.eng`, a sentence a line, line
             by line translations), or a Hub data set, or folder, of the layout `tatoeba.<code>/validation-*.parquet`
             with `source_sentence` and, in English, `target_sentence`.
-        revision: Branch, tag or commit of `path` on the Hub.
         test_languages: Languages to test on.
         train_path: Folder or Hub data set of the pairs to train and validate on, "bundled" for the sample that comes
             with the package; None where the patterns are paths of their own.
@@ -58,24 +62,14 @@ class Tatoeba(ParallelText):
             `a.b` is the field `b` of objects in column `a`; `{language}` stands for the other language.
         target_column: Column of the other language's, likewise; None together with `source_column`.
         max_train_pairs: At most so many training pairs of a language, evenly spread over its files; None for all.
-        one_language_per_batch: Whether a training batch holds one language's pairs, which makes the counter-examples
-            harder; otherwise languages are mixed.
-        predict_path: File of pairs to predict on: TSV without header, or JSONL or Parquet with `source` and `target`.
-        predict_language: The language of its targets, one of the others; None for the first.
-        max_length: Tokens after which a sentence is cut, special tokens included.
-        global_batch_size: Pairs of one optimiser step, over all devices.
-        eval_tokens_per_batch: Rows times longest row of an evaluation batch, both sides together.
-        seed: With the epoch it fixes the order of the training data.
-        num_workers: Processes that prepare training batches.
-        cache_dir: Folder of the tokenised data; None for the user's cache folder.
-        trust_remote_code: Whether to run tokenizer code that a folder or Hub repository carries.
+        kwargs: What else `ParallelText` takes.
     """
 
     def __init__(
         self,
         tokenizer: str,
         path: str = "google/xtreme",
-        revision: str | None = None,
+        *,
         test_languages: Sequence[str] = LANGUAGES,
         train_path: str | None = "Helsinki-NLP/opus-100",
         train_revision: str | None = None,
@@ -86,115 +80,101 @@ class Tatoeba(ParallelText):
         source_column: str | None = "translation.en",
         target_column: str | None = "translation.{language}",
         max_train_pairs: int | None = None,
-        one_language_per_batch: bool = False,
-        predict_path: str | None = None,
-        predict_language: str | None = None,
-        max_length: int = 512,
-        global_batch_size: int = 32,
-        eval_tokens_per_batch: int = 16384,
-        seed: int = 1,
-        num_workers: int = 0,
-        cache_dir: str | None = None,
-        trust_remote_code: bool = False,
+        **kwargs: Any,
     ) -> None:
         check_languages("Tatoeba", LANGUAGES, "test_languages", test_languages)
-        if max_train_pairs is not None and max_train_pairs < 1:
-            raise InputError(f"max_train_pairs is {max_train_pairs}; it must be at least 1.")
+        check_positive(max_train_pairs=max_train_pairs)
         super().__init__(
             tokenizer,
             train_files=_patterns("train", train_files, train_languages),
             validation_files=_patterns("validation", validation_files, validation_languages),
             test_files={language: f"tatoeba.{CODES[language]}/validation-*.parquet" for language in test_languages},
             path=path,
-            revision=revision,
+            source_language="en",
             source_column=source_column,
             target_column=target_column,
-            one_language_per_batch=one_language_per_batch,
-            predict_path=predict_path,
-            predict_language=predict_language,
-            max_length=max_length,
-            global_batch_size=global_batch_size,
-            eval_tokens_per_batch=eval_tokens_per_batch,
-            seed=seed,
-            num_workers=num_workers,
-            cache_dir=cache_dir,
-            trust_remote_code=trust_remote_code,
+            **kwargs,
         )
         self.train_path = str(SAMPLES / "parallel") if train_path == "bundled" else train_path
         self.train_revision = train_revision
         self.max_train_pairs = max_train_pairs
         self._left_out: dict[tuple[str, str], int] = {}
 
-    def files(self, split: str, language: str, download: bool) -> tuple[list[Path], str]:
-        """The files of one split and language; of LASER's the English one first."""
-        if split in _HELD_AGAINST_TEST:
-            return find_files(self.train_path, self._files[split][language], self.train_revision, download)
+    def source(self, split: str, language: str, download: bool) -> Source:
+        """What one split and language is read from; of LASER's files the English one first."""
+        reference = self.reference(split, language)
+        if split in _HELD_AGAINST_TEST and isinstance(reference, str):
+            return find_source(self.train_path, reference, self.train_revision, download, split)
         folder = Path(self.path or "").expanduser()
-        if split != "test" or not folder.is_dir():
-            return super().files(split, language, download)
+        if split != Split.TEST or not folder.is_dir() or not isinstance(reference, str):
+            return super().source(split, language, download)
         if any(folder.glob("tatoeba.*-eng.*")):
             start = f"tatoeba.{CODES[language]}-eng"
-            sides = [find_files(self.path, f"{start}.{side}", None, download)[0] for side in ("eng", CODES[language])]
-            return [path for paths in sides for path in paths], str(folder)
+            sides = [
+                find_source(self.path, f"{start}.{side}", None, download, split) for side in ("eng", CODES[language])
+            ]
+            return Source(str(folder), tuple(part for side in sides for part in side.parts))
         if not any(folder.glob("tatoeba.*")):
             raise InputError(
                 f"{folder} holds neither LASER's files (tatoeba.afr-eng.afr, tatoeba.afr-eng.eng and so on, in LASER's"
                 " repository under data/tatoeba/v1) nor the Hub's (tatoeba.afr/validation-*.parquet)."
             )
-        return super().files(split, language, download)
+        return super().source(split, language, download)
 
     def columns(self, split: str, language: str) -> list[str] | None:
         """The columns of the English and of the other side."""
-        if split == "test":
+        if split == Split.TEST:
             return ["target_sentence", "source_sentence"]
-        return None if split == "predict" else super().columns(split, language)
+        return None if split == Split.PREDICT else super().columns(split, language)
 
-    def read(self, split: str, language: str, paths: list[Path]) -> pa.Table:
+    def read(self, split: str, language: str, source: Source) -> pa.Table:
         """Reads both sides; of the training data at most `max_train_pairs`.
 
         Raises:
             InputError: LASER's two files have different numbers of lines, among others.
         """
-        if split == "test" and paths[0].suffix != ".parquet":
-            return _read_aligned(*paths)
-        table = super().read(split, language, paths)
-        if split == "train" and self.max_train_pairs is not None and self.max_train_pairs < table.num_rows:
+        files = [part for part in source.parts if isinstance(part, Path)]
+        if split == Split.TEST and files and files[0].suffix != ".parquet":
+            return _read_aligned(*files)
+        table = super().read(split, language, source)
+        if split == Split.TRAIN and self.max_train_pairs is not None and self.max_train_pairs < table.num_rows:
             table = table.take(np.linspace(0, table.num_rows - 1, self.max_train_pairs).astype(np.int64))
         return table
 
     def settings(self, split: str, language: str) -> dict[str, object]:
         """The columns, and how many pairs to train on."""
-        limit = {"max_train_pairs": self.max_train_pairs} if split == "train" else {}
+        limit = {"max_train_pairs": self.max_train_pairs} if split == Split.TRAIN else {}
         return super().settings(split, language) | limit
 
-    def chosen(self, split: str, language: str, rows: ArrowRows) -> ArrowRows:
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
         """The rows without those that have a sentence of the test data."""
-        if split not in _HELD_AGAINST_TEST or not self.split_languages("test"):
-            return rows
-        in_test = [np.isin(rows.scalars(f"{side}_key"), self._test_keys) for side in ("source", "target")]
+        if split not in _HELD_AGAINST_TEST or not self.split_languages(Split.TEST):
+            return None
+        in_test = [np.isin(rows.data.column(f"{side}_key").to_numpy(), self._test_keys) for side in _SIDES]
         kept = np.flatnonzero(~np.logical_or(*in_test))
         self._left_out[split, language] = len(rows) - len(kept)
-        if len(rows) and not len(kept):
+        if not len(kept):
             raise InputError(
                 f"all {len(rows):,} {split} pairs of '{language}' have a sentence of the test data; take other pairs,"
                 f" or leave {language} out."
             )
-        return ArrowRows(rows.path, kept)
+        return kept
 
     @cached_property
     def _test_keys(self) -> NDArray[np.int64]:
         """The keys of all sentences of the test data, on both sides."""
-        rows = self.row_set("test", self.split_languages("test"))
-        return np.concatenate([rows.all_scalars(f"{side}_key") for side in ("source", "target")])
+        rows = self.row_set(Split.TEST, self.split_languages(Split.TEST))
+        return np.concatenate([rows.column(f"{side}_key") for side in _SIDES])
 
-    def _load(self, split: str, download: bool) -> None:
-        if split not in _HELD_AGAINST_TEST or not self.split_languages("test"):
-            super()._load(split, download)
+    def load(self, split: str, download: bool) -> None:
+        """Loads a split, before one that is held against the test the test data, and says how many are left out."""
+        if split not in _HELD_AGAINST_TEST or not self.split_languages(Split.TEST):
+            super().load(split, download)
             return
-        super()._load("test", download)
-        new = [language for language in self.split_languages(split) if (split, language) not in self._rows]
-        super()._load(split, download)
-        found = {language: count for language in new if (count := self._left_out[split, language])}
+        super().load(Split.TEST, download)
+        known = set(self._left_out)
+        super().load(split, download)
+        found = {key[1]: count for key, count in self._left_out.items() if key not in known and count}
         if found:
             rank_zero_info(
                 f"{split}: {sum(found.values()):,} pairs are left out, since a sentence of theirs is in the test data: "
@@ -203,8 +183,7 @@ class Tatoeba(ParallelText):
 
 
 def _patterns(split: str, template: str, languages: Sequence[str]) -> dict[str, str]:
-    if len(set(languages)) != len(languages):
-        raise InputError(f"{split}_languages names a language twice: {', '.join(languages)}.")
+    check_languages("Tatoeba", None, f"{split}_languages", languages)
     return {
         language: template.replace("{pair}", "-".join(sorted(("en", language)))).replace("{language}", language)
         for language in languages

@@ -15,7 +15,7 @@ NO_TEXT = -1
 
 
 @dataclass(frozen=True)
-class Window:
+class ContextWindow:
     """A question with a part of its context, as a network reads it.
 
     Attributes:
@@ -98,7 +98,7 @@ class Windows:
 
     def cut(
         self, questions: Sequence[str], contexts: Sequence[str], answers: Sequence[tuple[int, int]] | None = None
-    ) -> Iterator[Window]:
+    ) -> Iterator[ContextWindow]:
         """Cuts pairs; every question gives one window at least, the first at the start of its context.
 
         Args:
@@ -135,7 +135,7 @@ class Windows:
         begins: NDArray[np.int64],
         ends: NDArray[np.int64],
         answer: tuple[int, int] | None,
-    ) -> Iterator[Window]:
+    ) -> Iterator[ContextWindow]:
         layout = self._layout
         head = len(layout.ids[0]) + len(question) + len(layout.ids[1])
         tail = len(layout.ids[2])
@@ -147,7 +147,7 @@ class Windows:
             around = ([NO_TEXT] * head, [NO_TEXT] * tail)
             held = answer is not None and start <= answer[0] and answer[1] < stop
             first, last = (answer[0] - start + head, answer[1] - start + head) if held and answer else (0, 0)
-            yield Window(
+            yield ContextWindow(
                 number,
                 ids,
                 types,

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules import PairClassification
+from datamodules import TextClassification
 
 
 class Recorder(LightningModule):
@@ -35,7 +35,7 @@ def rows(batch):
 
 def main(tokenizer, path, folder, world_size, *checkpoint):
     files = {"en": path}
-    data = PairClassification(
+    data = TextClassification(
         tokenizer,
         files,
         files,

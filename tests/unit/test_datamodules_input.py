@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules import XNLI, PairClassification, ParallelText
+from datamodules import XNLI, TextClassification, ParallelText
 from datamodules.reading import read_rows, texts_of
 from ernie_m.errors import InputError
 
@@ -34,7 +34,7 @@ def read(tmp_path, tokenizer_name):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         files = {"en": str(path)}
         arguments = {"train_files": files, "validation_files": files, "cache_dir": str(tmp_path / "cache")} | changes
-        data = PairClassification(tokenizer_name, **arguments)
+        data = TextClassification(tokenizer_name, **arguments)
         data.prepare_data()
         assert not list((tmp_path / "cache").glob(".*"))
         return data
@@ -161,7 +161,7 @@ def test_arguments_that_cannot_be(read, changes, message):
 def test_a_tokenizer_that_is_not_there(tmp_path):
     (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
     files = {"en": str(tmp_path / "a.csv")}
-    data = PairClassification(str(tmp_path), files, files, cache_dir=str(tmp_path / "cache"))
+    data = TextClassification(str(tmp_path), files, files, cache_dir=str(tmp_path / "cache"))
     with pytest.raises(InputError, match=r"no tokenizer can be loaded from '.*Give a folder"):
         data.prepare_data()
 
@@ -173,7 +173,7 @@ def test_languages_that_the_data_lack(tmp_path, tokenizer_name):
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / language / "test-00000-of-00001.parquet")
     data = XNLI(tokenizer_name, path=str(tmp_path), test_languages=["de", "fr"], cache_dir=str(tmp_path / "cache"))
     with pytest.raises(InputError, match=r"test data of 'fr': .*such a file is there for de, sw, not for fr"):
-        data._load("test", download=True)
+        data.load("test", download=True)
     assert not (tmp_path / "cache").exists(), "nothing is tokenised when a language is missing"
     with pytest.raises(InputError, match="train_languages names 'xx'; XNLI has ar, bg, de"):
         XNLI(tokenizer_name, train_languages=["en", "xx"])

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
-from datamodules import PairClassification
+from datamodules import TextClassification
 from ernie_m.errors import InputError
 
 ROWS = 23
@@ -55,7 +55,7 @@ def make_data(files, sample_tokenizer_dir, tmp_path):
     def make(**changes):
         arguments = {"train_files": files, "validation_files": files, "global_batch_size": BATCH, "seed": 3}
         arguments |= {"cache_dir": str(tmp_path / "cache")}
-        return PairClassification(str(sample_tokenizer_dir), **arguments | changes)
+        return TextClassification(str(sample_tokenizer_dir), **arguments | changes)
 
     return make
 
@@ -116,7 +116,7 @@ def test_workers_that_are_ahead_do_not_count(make_data, tmp_path, workers):
     whole = run(make_data(num_workers=workers), tmp_path, keep, limit_val_batches=0)
     for done in (4, 8):
         checkpoint = tmp_path / "kept" / f"step={done}.ckpt"
-        state = torch.load(checkpoint, weights_only=True)["PairClassification"]
+        state = torch.load(checkpoint, weights_only=True)["TextClassification"]
         assert (state["epoch"], state["consumed"]) == divmod(done, STEPS)
         resumed = run(make_data(num_workers=workers), tmp_path, ckpt_path=checkpoint, limit_val_batches=0)
         assert whole[:done] + resumed == whole

@@ -144,7 +144,7 @@ def test_data_that_are_all_in_the_test_are_refused_and_others_tell_runs_apart(tm
     rows = []
     for language in ("de", "fr"):
         data = Tatoeba(tokenizer_name, test_languages=[language], **arguments)
-        data._load("train", download=True)
+        data.load("train", download=True)
         rows.append(data.row_set("train", ["de"]).parts[0])
     assert len(rows[0]) == len(rows[1]) == 2
     assert rows[0].digest() != rows[1].digest()

@@ -1,0 +1,42 @@
+"""What this package uses of libraries beyond their documented interface, in one place."""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Seconds between two lines of progress, as in a run's own.
+_EVERY = 20.0
+
+
+@contextmanager
+def plain_progress(say: Callable[[str], None]) -> Iterator[None]:
+    """Shows what `Dataset.map` did so far in lines now and then where the output is no terminal, instead of a bar.
+
+    Args:
+        say: Takes a line.
+    """
+    if sys.stderr.isatty():
+        yield
+        return
+    from datasets import arrow_dataset
+
+    bar = arrow_dataset.hf_tqdm
+
+    class Lines(bar):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs, file=io.StringIO(), mininterval=_EVERY, maxinterval=_EVERY)
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            done = self.format_dict
+            if 0 < done["n"] < done["total"]:
+                rate = done["n"] / max(done["elapsed"], 1e-9)
+                left = self.format_interval((done["total"] - done["n"]) / rate)
+                say(f"{self.desc}: {done['n']:,} of {done['total']:,} rows, {rate:,.0f} rows/s, {left} left")
+
+    arrow_dataset.hf_tqdm = Lines
+    try:
+        yield
+    finally:
+        arrow_dataset.hf_tqdm = bar

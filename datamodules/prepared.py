@@ -1,0 +1,136 @@
+"""Tokenised data on disk: a `datasets.Dataset` for every split and language, keyed by what it depends on."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from lightning.pytorch.utilities import rank_zero_info
+
+from ernie_m.errors import InputError
+from ernie_m.files import whole
+
+from .compat import plain_progress
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_FORMAT = 2
+# The end mark of Arrow's streaming format; without it a file was cut between two of its messages.
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+# Rows that are hashed at once.
+_HASHED = 10_000
+logger = logging.getLogger(__name__)
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/ernie-m-recipes`, or `~/.cache/ernie-m-recipes`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ernie-m-recipes"
+
+
+def content_digest(dataset: "Dataset") -> str:
+    """The SHA-256 of a data set's columns and rows, wherever they lie and however they are cut into chunks.
+
+    The fingerprint that `datasets` gives depends on the path and the time of the file.
+    """
+    digest = hashlib.sha256(str(dataset.features.arrow_schema.remove_metadata()).encode())
+    for table in dataset.with_format("arrow").iter(batch_size=_HASHED):
+        for batch in table.combine_chunks().to_batches():
+            digest.update(batch.replace_schema_metadata(None).serialize())
+    return digest.hexdigest()
+
+
+def prepared(
+    folder: Path,
+    key: Mapping[str, Any],
+    read: Callable[[], pa.Table],
+    encode: Callable[[pa.Table], pa.Table],
+    rows_at_once: int,
+    what: str,
+) -> "Dataset":
+    """Opens the encoded rows of a key, reading and encoding them first where they are not there.
+
+    The file appears under its name only when whole, so any number of processes may do this at once.
+
+    Args:
+        folder: The cache folder; made if absent.
+        key: All that the rows depend on, as JSON can hold it.
+        read: Reads the raw rows.
+        encode: Turns some raw rows into encoded ones; may give more or fewer.
+        rows_at_once: Raw rows that are encoded at once.
+        what: What the rows are, for the progress.
+
+    Returns:
+        The rows, memory-mapped; none at all, and in no file, where there are no raw rows.
+
+    Raises:
+        InputError: The cache cannot be written.
+    """
+    from datasets import Dataset
+
+    text = json.dumps({"format": _FORMAT, **key}, sort_keys=True, ensure_ascii=False)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = folder / f"{name}.arrow"
+    if path.exists() and (found := _open_whole(path)) is not None:
+        return found
+    table = read()
+    if not table.num_rows:
+        return Dataset.from_dict({})
+    began = time.monotonic()
+    with (
+        _writing(folder),
+        whole(path) as partial,
+        # Where `map` leaves its own unfinished file when the disk is full.
+        TemporaryDirectory(dir=folder, prefix=".") as scratch,
+        plain_progress(rank_zero_info),
+    ):
+        Dataset(table).with_format("arrow").map(
+            encode,
+            batched=True,
+            batch_size=rows_at_once,
+            writer_batch_size=rows_at_once,
+            remove_columns=table.column_names,
+            cache_file_name=str(Path(scratch) / partial.name),
+            # Otherwise the tokenizer is pickled and hashed, which takes seconds and depends on its path.
+            new_fingerprint=name,
+            desc=f"tokenising {what}",
+        )
+        (Path(scratch) / partial.name).replace(partial)
+    rank_zero_info(f"tokenising {what}: {table.num_rows:,} rows in {time.monotonic() - began:.1f} s")
+    return Dataset.from_file(str(path))
+
+
+def _open_whole(path: Path) -> "Dataset | None":
+    """The rows of a cache file, or None (with a warning) where something damaged it."""
+    from datasets import Dataset
+
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            if file.read() == _END:
+                return Dataset.from_file(str(path))
+        reason: object = "its end mark is missing"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = error
+    logger.warning("%s is damaged and is made again: %s.", path, reason)
+    return None
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "Free some space, or name" if error.errno == errno.ENOSPC else "Name"
+        raise InputError(
+            f"The cache folder {folder} cannot be written to: {error.strerror or error}. {remedy} another folder with"
+            " cache_dir."
+        ) from error

@@ -1,0 +1,122 @@
+"""Reads sentences of words with their tags: from column files, and from rows that hold a sentence each."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ernie_m.errors import InputError
+
+from .columns import ColumnFile, read_columns
+from .reading import SourceRows, class_names, read_rows
+from .tags import Place, check_tags
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Suffixes of files with a sentence in a row; all others are column files.
+_ROW_FILES = (".parquet", ".arrow", ".jsonl", ".csv")
+
+
+def read_sentences(
+    parts: "Sequence[Path | Dataset]", columns: Sequence[str], kinds: Sequence[str] | None
+) -> Iterator[tuple[list[str], list[str], Place]]:
+    """Reads files and data sets one after the other.
+
+    Args:
+        parts: Column files, files with a sentence in a row, or data sets.
+        columns: In rows, the column of the words and, where the tags are to be read, theirs.
+        kinds: The names of tags that are numbers, where neither file nor data set states them.
+
+    Yields:
+        The words and tags of every sentence, and what says where its n-th word stands.
+
+    Raises:
+        InputError: A file is broken, or holds what is no tag.
+    """
+    tagged = len(columns) > 1
+    for part in parts:
+        if not holds_rows(part):
+            yield from _sentences_of(read_columns(part), tagged)
+            continue
+        rows = read_rows([part], columns)
+        names = (class_names(part, columns[1]) or kinds) if tagged else None
+        for number in range(rows.table.num_rows):
+            yield _sentence_in_row(rows, number, columns, names)
+
+
+def holds_rows(part: "Path | Dataset") -> bool:
+    """Whether a file has a sentence in a row, as data sets have; all others are column files."""
+    if not isinstance(part, Path):
+        return True
+    suffix = (part.with_suffix("") if part.suffix == ".gz" else part).suffix.lower()
+    if suffix == ".json":
+        raise InputError(f"{part}: a JSON document; give JSONL (an object a line), Parquet, CSV or a column file.")
+    return suffix in _ROW_FILES
+
+
+def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], Place]]:
+    if tagged and file.sentences and len(file.sentences[0][0]) < 2:
+        raise InputError(
+            f"{file.path}, line {file.lines[0][0]}: one column, {file.sentences[0][0][0]!r}, where a word and its tag"
+            " are expected."
+        )
+    for sentence, lines in zip(file.sentences, file.lines, strict=True):
+        place = partial(_line_of, file.path, lines)
+        tags = [columns[-1] for columns in sentence] if tagged else []
+        check_tags(tags, place)
+        yield [columns[0] for columns in sentence], tags, place
+
+
+def _line_of(path: Path, lines: Sequence[int], word: int) -> str:
+    return f"{path}, line {lines[word]}"
+
+
+def _sentence_in_row(
+    rows: SourceRows, number: int, columns: Sequence[str], kinds: Sequence[str] | None
+) -> tuple[list[str], list[str], Place]:
+    found = [_as_list(rows, number, column) for column in columns]
+    words, tags = found[0], found[1] if len(found) > 1 else []
+    if any(not isinstance(word, str) for word in words):
+        raise InputError(f"{rows.where(number)}: column '{columns[0]}' holds {words[:5]!r}, not a list of words.")
+    if len(columns) > 1 and len(words) != len(tags):
+        raise InputError(
+            f"{rows.where(number)}: {len(words)} words in '{columns[0]}', {len(tags)} tags in '{columns[1]}'."
+        )
+    place = partial(_word_of, rows.where(number))
+    return words, _named(tags, kinds, place), place
+
+
+def _word_of(row: str, word: int) -> str:
+    return f"{row}, word {word + 1}"
+
+
+def _as_list(rows: SourceRows, number: int, column: str) -> list[Any]:
+    value = rows.table.column(column)[number].as_py()
+    if isinstance(value, str):
+        return [part for part in value.split(" ") if part]
+    if not isinstance(value, list):
+        raise InputError(
+            f"{rows.where(number)}: column '{column}' is {value!r}; it must be a list, or a text separated by spaces."
+        )
+    return value
+
+
+def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: Place) -> list[str]:
+    """Tags by name, also those that are numbers."""
+    names = []
+    for position, tag in enumerate(tags):
+        if kinds is not None and isinstance(tag, str) and tag.isascii() and tag.isdecimal():
+            tag = int(tag)
+        if isinstance(tag, bool):
+            raise InputError(f"{place(position)}: the tag is {tag}, neither a name nor a number.")
+        if isinstance(tag, int) and kinds is None:
+            raise InputError(
+                f"{place(position)}: the tag {tag} is a number, and the file does not name it; set label_names."
+            )
+        if isinstance(tag, int) and kinds is not None and 0 <= tag < len(kinds):
+            names.append(kinds[tag])
+        else:
+            names.append(str(tag))
+    check_tags(names, place)
+    return names

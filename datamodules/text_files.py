@@ -1,0 +1,318 @@
+"""Parses text files, CSV, TSV, JSONL, JSON and plain lines, and names the file and line of what is wrong.
+
+`datasets`' own builders do not do: a short row of CSV becomes empty texts, dates in JSON become timestamps, lines are
+split at characters within a text, and errors name neither file nor line.
+"""
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ernie_m.errors import InputError
+
+
+def read_lines(path: Path) -> list[str]:
+    """Reads a text file in which every line is a text, an empty one too.
+
+    Args:
+        path: A file in UTF-8, with or without a byte order mark; lines end in a line feed, or a carriage return and
+            one, and the last one may end without.
+
+    Returns:
+        The lines without their ends.
+
+    Raises:
+        InputError: The file cannot be read or is not UTF-8.
+    """
+    with _located(path), _open_text(path) as file:
+        return [line.removesuffix("\n").removesuffix("\r") for line in file]
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON document.
+
+    Args:
+        path: A file in UTF-8, compressed where its name ends in `.gz`.
+
+    Raises:
+        InputError: The file is missing, broken, not UTF-8, or says something twice.
+    """
+    check_is_file(path)
+
+    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
+        return found
+
+    with _located(path), _open_text(path) as file:
+        text = file.read()
+    try:
+        return json.loads(text, object_pairs_hook=without_repetition)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not valid JSON: {error}.") from error
+
+
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of its last line and the fields of every record."""
+    if separator == "\t":
+        with _open_text(path, newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.rstrip("\r\n")
+                if text:
+                    yield number, text.split("\t")
+        return
+    # A field may be as long as the text is; the default limit is 131,072 characters.
+    csv.field_size_limit(sys.maxsize)
+    with _open_text(path, newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for record in reader:
+                if record:
+                    yield reader.line_num, record
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from error
+
+
+def names_of_columns(path: Path, separator: str) -> list[str]:
+    """The fields of the first line of a CSV or TSV file; none of an empty one."""
+    with _located(path):
+        return next(_records(path, separator), (0, []))[1]
+
+
+def read_separated(
+    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str]
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Reads columns of a CSV or TSV file as text.
+
+    Args:
+        path: The file.
+        columns: The columns to read.
+        header: Whether the first line names them; otherwise there must be exactly these.
+        separator: A comma, for fields that are quoted where needed, or a tab, for fields that never are.
+        optional: Those of the columns that are null where the file lacks them.
+
+    Returns:
+        The columns, and the line on which each row ends.
+
+    Raises:
+        InputError: The file is broken or lacks a column.
+    """
+    values: list[list[Any]] = [[] for _ in columns]
+    lines: list[int] = []
+    with _located(path):
+        records = _records(path, separator)
+        names = next(records, (0, []))[1] if header else list(columns)
+        check_columns(f"{path}", [column for column in columns if column not in optional], names)
+        places = [names.index(column) if column in names else None for column in columns]
+        for line, record in records:
+            if len(record) != len(names):
+                raise InputError(
+                    f"{path}, line {line}: {len(record)} fields where {len(names)} are expected ({', '.join(names)})."
+                )
+            for column, place in zip(values, places, strict=True):
+                column.append(None if place is None else record[place])
+            lines.append(line)
+    return _as_table(path, columns, values, lines)
+
+
+def read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Reads keys of the objects of a JSONL file, their values as they are.
+
+    Args:
+        path: The file.
+        columns: The keys to read; `a.b` is the key `b` of the object under `a`.
+        optional: Those that are null where an object lacks them.
+
+    Returns:
+        The columns, and the line of each row.
+
+    Raises:
+        InputError: The file is broken, an object lacks a key, or the values of a key are of several types.
+    """
+    values: list[list[Any]] = [[] for _ in columns]
+    lines: list[int] = []
+    with _located(path):
+        for number, record in _objects(path):
+            try:
+                for column, name in zip(values, columns, strict=True):
+                    column.append(_value(record, name, optional=name in optional))
+            except KeyError as error:
+                raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
+            lines.append(number)
+    return _as_table(path, columns, values, lines)
+
+
+def _as_table(
+    path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    try:
+        arrays = [pa.array(column) for column in values]
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        raise _mixed(path, columns, values, lines) from error
+    return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of every line that is not empty, and the JSON object on it."""
+    with _open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
+            if not isinstance(record, dict):
+                raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
+            yield number, record
+
+
+def table_of_objects(path: Path) -> pa.Table:
+    """Reads a JSONL file as a table of all keys of its objects; null where an object lacks one.
+
+    Raises:
+        InputError: The file is broken.
+    """
+    with _located(path):
+        found = list(_objects(path))
+    columns = {}
+    for name in dict.fromkeys(name for _, record in found for name in record):
+        values = [record.get(name) for _, record in found]
+        try:
+            columns[name] = _array(values)
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            raise _mixed(path, [name], [values], [number for number, _ in found]) from error
+    return pa.table(columns)
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    """JSON values as a column, or where their types do not go together as a column of their JSON texts."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+
+
+def check_is_file(path: Path) -> None:
+    """Refuses a path where no file is."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+
+
+def check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -> None:
+    """Refuses columns that are not there.
+
+    Args:
+        place: Where they are wanted.
+        columns: Those that are wanted.
+        present: Those that are there.
+    """
+    present = list(present)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise _absent(place, missing[0], present)
+
+
+def _absent(place: str, column: str, present: Iterable[str]) -> InputError:
+    return InputError(f"{place}: no column '{column}'; it has {', '.join(map(repr, present)) or 'none'}.")
+
+
+def _value(record: Mapping[str, Any], name: str, optional: bool = False) -> Any:
+    """The value of a key or, by its dotted name, of a key of an object within; None within a null."""
+    if name in record:
+        return record[name]
+    for key, value in record.items():
+        if name.startswith(f"{key}."):
+            if value is None:
+                return None
+            if isinstance(value, dict):
+                with suppress(KeyError):
+                    return _value(value, name[len(key) + 1 :])
+    if optional:
+        return None
+    raise KeyError(name)
+
+
+def _keys(record: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of an object and of the objects within."""
+    for key, value in record.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}" for name in _keys(value))
+
+
+def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]) -> InputError:
+    """Says which value differs in type from those before it, or cannot be written as UTF-8."""
+    for name, column in zip(columns, values, strict=True):
+        kind: type | None = None
+        for value, line in zip(column, lines, strict=True):
+            if value is None:
+                continue
+            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                return InputError(f"{path}, line {line}: column '{name}' has half a surrogate pair, which is no text.")
+            if kind is not None and type(value) is not kind:
+                return InputError(
+                    f"{path}, line {line}: column '{name}' is {value!r} ({type(value).__name__}); the rows before have"
+                    f" {kind.__name__}."
+                )
+            kind = type(value)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                return InputError(f"{path}, line {line}: column '{name}' is {value}, which does not fit 64 bits.")
+    return InputError(f"{path}: the columns {', '.join(columns)} hold values that are neither text nor numbers.")
+
+
+@contextmanager
+def _located(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a text file is read into an error that names the place."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        line, byte, bad = _first_undecodable(path)
+        raise InputError(
+            f"{path}, line {line}, byte {byte}: 0x{bad:02x} is not UTF-8 ({error.reason}). Convert the file to UTF-8."
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _first_undecodable(path: Path) -> tuple[int, int, int]:
+    """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
+    before = 0
+    with _open_binary(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return number, before + error.start, line[error.start]
+            before += len(line)
+    raise AssertionError(f"{path} changed while it was read")
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _open_text(path: Path, newline: str = "\n") -> IO[str]:
+    # utf-8-sig drops the byte order mark that spreadsheet programs write.
+    return io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline=newline)
