@@ -37,7 +37,7 @@ def answer_lengths(data: MLQA) -> list[int]:
     """The lengths in tokens of the training data's answers."""
     data.setup("fit")
     rows = data.row_set("train", data.train_languages)
-    starts, ends = rows.all_scalars("start_position"), rows.all_scalars("end_position")
+    starts, ends = rows.all_scalars("start_positions"), rows.all_scalars("end_positions")
     return (ends - starts + 1)[starts > 0].tolist()
 
 
@@ -114,7 +114,7 @@ def main() -> None:
             print(f"{language:9} {kind:15} {ours['f1']:7.2f} {ours['exact_match']:12.2f} {len(asked):10}", end="")
             if script is not None:
                 by_id = {row["id"]: answer for row, answer in zip(asked, answers, strict=True)}
-                file = data.files("test", language, download=False)[0][0]
+                file = data.files("test", language, download=False).parts[0]
                 theirs = official_scores(script, file, by_id, language.partition("-")[0])
                 compared, differing = compared + 1, differing + (ours != theirs)
                 print(f"   official script: {theirs['f1']!r} {theirs['exact_match']!r}", end="")

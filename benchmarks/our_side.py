@@ -55,18 +55,8 @@ class Pairs(TextClassification):
     def token_ids(self) -> NDArray[np.int64]:
         return self.ids
 
-    def train_sampler(self, rows: RowSet, rank: int, world_size: int) -> TrainBatchSampler:
-        pool = 100 if self.like_length else 1
-        return TrainBatchSampler(
-            self.lengths(rows),
-            self.global_batch_size,
-            None,
-            self.seed,
-            rank,
-            world_size,
-            micro_batch_tokens=self.micro_batch_tokens,
-            pool_batches=pool,
-        )
+    def train_sampler(self, rows: RowSet, rank: int, world_size: int, **plan: Any) -> TrainBatchSampler:
+        return super().train_sampler(rows, rank, world_size, pool_batches=100 if self.like_length else 1, **plan)
 
 
 class Task(SequenceClassification):
@@ -249,7 +239,7 @@ def main() -> None:
         loader = data.train_dataloader() if args.mode == "train" else data.val_dataloader()[0]
         sampler: Any = loader.plan
         splits = [("train", "en")] if args.mode == "train" else [("validation", language) for language in languages]
-        lengths = np.concatenate([data.lengths(data.row_set(split, [language])) for split, language in splits])
+        lengths = np.concatenate([data.row_set(split, [language]).all_scalars("length") for split, language in splits])
         steps = [sampler.share(batch) for batch in sampler.global_batches(0)] if args.mode == "train" else [sampler]
         padding = padding_share([micro.indices for step in steps for micro in step], sampler.lengths)
 

@@ -1,13 +1,14 @@
 """What every data module shares: its options, Lightning's hooks, the loaders and the place in the data."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from .batching import EvalBatchSampler, TrainBatchSampler
 from .loading import Collator, PlannedLoader, RowSet, TrainLoader
 from .place import Place
 from .prepared import default_cache_dir
-from .sources import Reference, Source, find_source
+from .sources import Parts, Reference, Source, find_source
 from .splits import Split, splits_of
 from .store import Store
 from .tokens import checked_tokenizer, tokenizer_digest
@@ -120,7 +121,7 @@ class TaskDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.trust_remote_code = trust_remote_code
-        self._longest_first = False
+        self._test_follows = self._longest_first = False
         self._store = Store()
         self._place = Place()
         self._use({Split.TRAIN: train_files, Split.VALIDATION: validation_files, Split.TEST: test_files})
@@ -153,7 +154,7 @@ class TaskDataModule(LightningDataModule):
     # What a subclass says.
 
     @abstractmethod
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads and checks what `encode` needs of one split and language."""
 
     @abstractmethod
@@ -203,9 +204,9 @@ class TaskDataModule(LightningDataModule):
     def train_sampler(self, rows: RowSet, rank: int, world_size: int, **plan: Any) -> TrainBatchSampler:
         """The sampler of the training data; a subclass may tell it more of the rows by `plan`."""
         if "weight" in rows.columns:
-            plan["example_weights"] = rows.column("weight")
+            plan["example_weights"] = rows.all_scalars("weight")
         return TrainBatchSampler(
-            rows.column("length"),
+            rows.all_scalars("length"),
             self.global_batch_size,
             self.micro_batch_size,
             self.seed,
@@ -218,13 +219,14 @@ class TaskDataModule(LightningDataModule):
 
     # What the others use.
 
-    def announce(self, *, longest_first: bool = False) -> None:
-        """Says, before a trainer runs, what is wanted of the data beyond their options.
+    def announce(self, *, test_follows: bool = False, longest_first: bool = False) -> None:
+        """Says, before a trainer fits, what is wanted of the data beyond their options.
 
         Args:
+            test_follows: Read the test data before training too, so that what is wrong with them is known then.
             longest_first: Begin every epoch with the largest micro-batch, to see whether memory suffices.
         """
-        self._longest_first = longest_first
+        self._test_follows, self._longest_first = test_follows, longest_first
 
     def add_predict(self, predict_path: str, language: str | None) -> None:
         """Names the file to predict on.
@@ -255,7 +257,7 @@ class TaskDataModule(LightningDataModule):
         """
         return self.split_languages(splits_of(stage)[-1])
 
-    def source(self, split: str, language: str, download: bool) -> Source:
+    def files(self, split: str, language: str, download: bool) -> Source:
         """What the rows of one split and language are read from.
 
         Args:
@@ -275,7 +277,7 @@ class TaskDataModule(LightningDataModule):
         split = next((split for split, languages in self._files.items() if languages and split != Split.PREDICT), None)
         if split is None:
             raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
-        return split, [self.source(split, language, download=True) for language in self._files[split]]
+        return split, [self.files(split, language, download=True) for language in self._files[split]]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -307,6 +309,25 @@ class TaskDataModule(LightningDataModule):
         """The token ids that training and validation data use, and the special ones; ascending, shape (ids,)."""
         return self._store.token_ids(self.tokenizer, splits_of(TrainerFn.FITTING))
 
+    def texts(self, language: str) -> Iterator[str]:
+        """Yield the texts of one language's training, validation and test data; words one by one.
+
+        Args:
+            language: One of the languages of these.
+
+        Raises:
+            InputError: It is none of them.
+        """
+        of_language = [split for split, files in self._files.items() if language in files and split != Split.PREDICT]
+        if not of_language:
+            known = dict.fromkeys(name for files in self._files.values() for name in files)
+            raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
+        for split in of_language:
+            for column in self.read(split, language, self.files(split, language, download=True).parts).columns:
+                values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                    yield from (value.as_py() for value in values)
+
     def load(self, split: str, download: bool) -> None:
         """Reads and tokenises all languages of a split, or opens what was tokenised before.
 
@@ -328,8 +349,10 @@ class TaskDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Downloads and tokenises what the stage needs, in one process of each machine."""
         stage = None if self.trainer is None else self.trainer.state.fn
-        for split in splits_of(stage or "fit"):
+        for split in splits_of(stage or TrainerFn.FITTING):
             self.load(split, download=True)
+        if stage == TrainerFn.FITTING and self._test_follows:
+            self.load(Split.TEST, download=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens what the stage needs.
@@ -414,7 +437,7 @@ class TaskDataModule(LightningDataModule):
         loaders = []
         for language in self.split_languages(split):
             rows = self.row_set(split, [language])
-            sampler = EvalBatchSampler(rows.column("length"), self.eval_tokens_per_batch, *self._world())
+            sampler = EvalBatchSampler(rows.all_scalars("length"), self.eval_tokens_per_batch, *self._world())
             collate = Collator(self.filling(split))
             loaders.append(PlannedLoader(rows, sampler, collate, pin_memory=self._pin_memory()))
         return loaders

@@ -64,11 +64,11 @@ class CoNLL(TokenLabels):
         )
         self.paths: Mapping[str, str | None] = paths
 
-    def source(self, split: str, language: str, download: bool) -> Source:
+    def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from: the official file, else those of the Hub's layout."""
         official = self.reference(split, language)
         if split == Split.PREDICT or not isinstance(official, str):
-            return super().source(split, language, download)
+            return super().files(split, language, download)
         root = self.paths.get(language)
         if root is None:
             reason = "it is licensed and not on the Hub" if language == "de" else "no folder or Hub data set is named"

@@ -14,7 +14,7 @@ from ernie_m.errors import InputError, check_positive
 
 from .base import TaskDataModule
 from .questions import Columns, OnBadAnswer, Question, as_table, check_texts, read_questions, trainable
-from .sources import Source
+from .sources import Parts
 from .splits import Split, splits_of
 from .tokens import filling, lengths, ragged
 from .windows import NO_TEXT, Windows
@@ -110,9 +110,9 @@ class ExtractiveQuestions(TaskDataModule):
     def _windows(self) -> Windows:
         return Windows(self.tokenizer, self.max_length, self.max_query_length, self.doc_stride)
 
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the questions; those to train on with the place of their first answer."""
-        questions = read_questions(source.parts, self.columns, answered=split == Split.TRAIN)
+        questions = read_questions(parts, self.columns, answered=split == Split.TRAIN)
         numbers = trainable(questions, self.on_bad_answer) if split == Split.TRAIN else None
         if numbers is None:
             check_texts(questions)
@@ -202,7 +202,7 @@ class ExtractiveQuestions(TaskDataModule):
         """
         split = splits_of(stage)[-1]
         if (split, language) not in self._references:
-            table = self.read(split, language, self.source(split, language, download=False))
+            table = self.read(split, language, self.files(split, language, download=False).parts)
             self._references[split, language] = table.select(["id", "question", "context", "answers"])
         return self._references[split, language]
 

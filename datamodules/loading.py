@@ -66,7 +66,7 @@ class RowSet:
         names: list[str] = self._dataset.column_names
         return names
 
-    def column(self, name: str) -> NDArray[Any]:
+    def all_scalars(self, name: str) -> NDArray[Any]:
         """A column of numbers, shape (rows,)."""
         values: NDArray[Any] = self._dataset.data.column(name).to_numpy()
         return values if self._places is None else values[self._places]

@@ -72,10 +72,10 @@ class MLQA(ExtractiveQuestions):
         self.train_revision = train_revision
         self.test_split = test_split
 
-    def source(self, split: str, language: str, download: bool) -> Source:
+    def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from: SQuAD, the official file, or those of the Hub's layout."""
         if split == Split.PREDICT or not isinstance(self.reference(split, language), str):
-            return super().source(split, language, download)
+            return super().files(split, language, download)
         if split == Split.TRAIN:
             if Path(self.train_path).expanduser().is_file():
                 return find_source(None, self.train_path, None, download, split)

@@ -13,7 +13,7 @@ from .base import TaskDataModule
 from .batching import TrainBatchSampler
 from .loading import RowSet
 from .reading import read_rows, texts_of
-from .sources import SAMPLES, Source
+from .sources import SAMPLES, Parts
 from .tokens import filling, lengths, ragged
 
 
@@ -80,11 +80,11 @@ class ParallelText(TaskDataModule):
         (language,) = self.split_languages("predict")
         return ["source", "target"] if self.columns("predict", language) is None else None
 
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads both sides."""
         columns = self.columns(split, language)
         names = columns or ["source", "target"]
-        rows = read_rows(source.parts, names, header=columns is not None)
+        rows = read_rows(parts, names, header=columns is not None)
         return pa.table([texts_of(rows, name) for name in names], names=["source", "target"])
 
     def encode(self, table: pa.Table) -> pa.Table:
@@ -109,7 +109,7 @@ class ParallelText(TaskDataModule):
 
     def train_sampler(self, rows: RowSet, rank: int, world_size: int, **plan: Any) -> TrainBatchSampler:
         """Keeps equal sentences apart, and languages where asked to."""
-        keys = [np.unique(rows.column(f"{side}_key"), return_inverse=True)[1] for side in ("source", "target")]
+        keys = [np.unique(rows.all_scalars(f"{side}_key"), return_inverse=True)[1] for side in ("source", "target")]
         if self.one_language_per_batch:
             plan["groups"] = rows.part_of(np.arange(len(rows)))
         return super().train_sampler(rows, rank, world_size, keys=np.stack(keys, axis=1), **plan)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from ernie_m.errors import InputError
 
 from .reading import read_rows, texts_of
+from .sources import Parts
 from .text_files import read_json
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Question:
         return f"question {self.id!r} ({self.place})"
 
 
-def read_questions(parts: "Sequence[Path | Dataset]", columns: Columns, answered: bool) -> list[Question]:
+def read_questions(parts: Parts, columns: Columns, answered: bool) -> list[Question]:
     """Reads the questions of some files or data sets.
 
     Args:

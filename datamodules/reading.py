@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 from . import text_files
+from .sources import Parts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,9 +48,7 @@ class SourceRows:
         raise IndexError(row)
 
 
-def read_rows(
-    parts: "Sequence[Path | Dataset]", columns: Sequence[str], *, header: bool = True, optional: Sequence[str] = ()
-) -> SourceRows:
+def read_rows(parts: Parts, columns: Sequence[str], *, header: bool = True, optional: Sequence[str] = ()) -> SourceRows:
     """Reads columns of rows of one kind.
 
     Args:

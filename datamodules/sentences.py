@@ -9,6 +9,7 @@ from ernie_m.errors import InputError
 
 from .columns import ColumnFile, read_columns
 from .reading import SourceRows, class_names, read_rows
+from .sources import Parts
 from .tags import Place, check_tags
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _ROW_FILES = (".parquet", ".arrow", ".jsonl", ".csv")
 
 
 def read_sentences(
-    parts: "Sequence[Path | Dataset]", columns: Sequence[str], kinds: Sequence[str] | None
+    parts: Parts, columns: Sequence[str], kinds: Sequence[str] | None
 ) -> Iterator[tuple[list[str], list[str], Place]]:
     """Reads files and data sets one after the other.
 

@@ -3,10 +3,9 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from huggingface_hub import snapshot_download
 
@@ -17,6 +16,9 @@ from .tokens import file_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+Parts: TypeAlias = "Sequence[Path | Dataset]"
+"""What rows are read from: files or data sets, one after the other."""
 
 Reference = str | dict[str, str]
 """What a recipe names rows by: a file or pattern, or arguments of `datasets.load_dataset`."""
@@ -30,17 +32,16 @@ _SAVED = "state.json"
 _ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """What the rows of one split and language are read from.
 
     Attributes:
-        name: What to call it: a path, or a Hub id with its commit.
         parts: Files, or data sets, one after the other.
+        name: What to call them: a path, or a Hub id with its commit.
     """
 
+    parts: "list[Path | Dataset]"
     name: str
-    parts: tuple["Path | Dataset", ...]
 
     @property
     def first(self) -> str:
@@ -77,7 +78,7 @@ def find_source(
     if isinstance(reference, Mapping):
         return _loaded(root, {"split": str(split), "revision": revision, **reference})
     if not isinstance(reference, str):
-        return Source(f"a data set of {len(reference)} rows", (reference,))
+        return Source([reference], f"a data set of {len(reference)} rows")
     if root is None:
         path = Path(reference).expanduser()
         return _matching(Path(), str(path), str(path))
@@ -121,7 +122,7 @@ def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
         raise InputError(f"{root} ({said}): {_first_line(error)}") from error
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
         raise _unreachable(root, error) from error
-    return Source(f"{root} ({said})", (found,))
+    return Source([found], f"{root} ({said})")
 
 
 def _unreachable(dataset: str, error: Exception) -> InputError:
@@ -140,15 +141,15 @@ def _matching(folder: Path, pattern: str, source: str) -> Source:
     """The file, the folder of `save_to_disk`, or the files that a pattern names."""
     literal = folder / pattern
     if literal.is_file():
-        return Source(source, (literal,))
+        return Source([literal], source)
     for saved in (literal, folder / pattern.removesuffix(_HUB_ENDING)):
         if (saved / _SAVED).is_file():
             from datasets import load_from_disk
 
-            return Source(str(saved), (load_from_disk(saved),))
+            return Source([load_from_disk(saved)], str(saved))
     paths = sorted(path for path in map(Path, glob(str(Path(escape(str(folder))) / pattern))) if path.is_file())
     if paths:
-        return Source(source, tuple(paths))
+        return Source([*paths], source)
     message = f"{source}: no file '{pattern}'"
     first, separator, rest = pattern.partition("/")
     if (literal / "dataset_dict.json").is_file():

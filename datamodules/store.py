@@ -74,7 +74,7 @@ class Store:
         for language in languages:
             if (split, language) not in self._loaded:
                 try:
-                    found[language] = data.source(split, language, download)
+                    found[language] = data.files(split, language, download)
                 except InputError as error:
                     raise InputError(f"{split} data of '{language}': {error}") from error
         empty = [
@@ -98,7 +98,7 @@ class Store:
                 "max_length": data.max_length,
                 "settings": data.settings(split, language),
             },
-            read=lambda: data.read(split, language, source),
+            read=lambda: data.read(split, language, source.parts),
             encode=data.encode,
             rows_at_once=data.rows_at_once,
             what=f"{split}/{language}",

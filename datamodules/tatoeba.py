@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError, check_positive
 
 from .parallel_text import ParallelText
-from .sources import SAMPLES, Source, check_languages, find_source
+from .sources import SAMPLES, Parts, Source, check_languages, find_source
 from .splits import Split, splits_of
 from .text_files import read_lines
 
@@ -100,26 +100,25 @@ class Tatoeba(ParallelText):
         self.max_train_pairs = max_train_pairs
         self._left_out: dict[tuple[str, str], int] = {}
 
-    def source(self, split: str, language: str, download: bool) -> Source:
+    def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from; of LASER's files the English one first."""
         reference = self.reference(split, language)
         if split in _HELD_AGAINST_TEST and isinstance(reference, str):
             return find_source(self.train_path, reference, self.train_revision, download, split)
         folder = Path(self.path or "").expanduser()
         if split != Split.TEST or not folder.is_dir() or not isinstance(reference, str):
-            return super().source(split, language, download)
+            return super().files(split, language, download)
         if any(folder.glob("tatoeba.*-eng.*")):
             start = f"tatoeba.{CODES[language]}-eng"
-            sides = [
-                find_source(self.path, f"{start}.{side}", None, download, split) for side in ("eng", CODES[language])
-            ]
-            return Source(str(folder), tuple(part for side in sides for part in side.parts))
+            files = [f"{start}.{side}" for side in ("eng", CODES[language])]
+            found = [find_source(self.path, file, None, download, split) for file in files]
+            return Source([part for side in found for part in side.parts], str(folder))
         if not any(folder.glob("tatoeba.*")):
             raise InputError(
                 f"{folder} holds neither LASER's files (tatoeba.afr-eng.afr, tatoeba.afr-eng.eng and so on, in LASER's"
                 " repository under data/tatoeba/v1) nor the Hub's (tatoeba.afr/validation-*.parquet)."
             )
-        return super().source(split, language, download)
+        return super().files(split, language, download)
 
     def columns(self, split: str, language: str) -> list[str] | None:
         """The columns of the English and of the other side."""
@@ -127,16 +126,16 @@ class Tatoeba(ParallelText):
             return ["target_sentence", "source_sentence"]
         return None if split == Split.PREDICT else super().columns(split, language)
 
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads both sides; of the training data at most `max_train_pairs`.
 
         Raises:
             InputError: LASER's two files have different numbers of lines, among others.
         """
-        files = [part for part in source.parts if isinstance(part, Path)]
+        files = [part for part in parts if isinstance(part, Path)]
         if split == Split.TEST and files and files[0].suffix != ".parquet":
             return _read_aligned(*files)
-        table = super().read(split, language, source)
+        table = super().read(split, language, parts)
         if split == Split.TRAIN and self.max_train_pairs is not None and self.max_train_pairs < table.num_rows:
             table = table.take(np.linspace(0, table.num_rows - 1, self.max_train_pairs).astype(np.int64))
         return table
@@ -164,7 +163,7 @@ class Tatoeba(ParallelText):
     def _test_keys(self) -> NDArray[np.int64]:
         """The keys of all sentences of the test data, on both sides."""
         rows = self.row_set(Split.TEST, self.split_languages(Split.TEST))
-        return np.concatenate([rows.column(f"{side}_key") for side in _SIDES])
+        return np.concatenate([rows.all_scalars(f"{side}_key") for side in _SIDES])
 
     def load(self, split: str, download: bool) -> None:
         """Loads a split, before one that is held against the test the test data, and says how many are left out."""

@@ -12,7 +12,7 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .reading import SourceRows, class_names, read_rows, texts_of
-from .sources import Source
+from .sources import Parts
 from .splits import Split
 from .tokens import filling, lengths, ragged
 
@@ -60,11 +60,11 @@ class TextClassification(TaskDataModule):
             self._label_names = self._find_label_names()
         return self._label_names
 
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the texts and the labels as numbers, `UNLABELLED` for prediction."""
         texts = self._text_columns()
         labelled = split != Split.PREDICT
-        rows = read_rows(source.parts, [*texts, self.label_column] if labelled else texts)
+        rows = read_rows(parts, [*texts, self.label_column] if labelled else texts)
         columns = {name: texts_of(rows, column) for name, column in zip(("first", "second"), texts, strict=False)}
         labels = self._labels(rows) if labelled else np.full(rows.table.num_rows, UNLABELLED, dtype=np.int32)
         return pa.table({**columns, "labels": labels})

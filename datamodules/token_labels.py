@@ -17,7 +17,7 @@ from .base import TaskDataModule
 from .columns import read_columns
 from .reading import class_names
 from .sentences import holds_rows, read_sentences
-from .sources import Source
+from .sources import Parts
 from .splits import Split
 from .tags import checked_labels, to_iob2
 from .tokens import filling, lengths, ragged
@@ -87,14 +87,14 @@ class TokenLabels(TaskDataModule):
             self._label_names = self._find_label_names()
         return self._label_names
 
-    def read(self, split: str, language: str, source: Source) -> pa.Table:
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the words and, except for prediction, the labels as numbers."""
         tagged = split != Split.PREDICT
         words: list[list[str]] = []
         labels: list[NDArray[np.int32]] = []
         numbers = {name: number for number, name in enumerate(self.label_names)} if tagged else {}
         kinds = self._label_names if tagged else None
-        for sentence, tags, place in read_sentences(source.parts, self._columns(tagged), kinds):
+        for sentence, tags, place in read_sentences(parts, self._columns(tagged), kinds):
             words.append(sentence)
             known = [numbers.get(tag, -1) for tag in to_iob2(tags)]
             if -1 in known:
@@ -176,7 +176,7 @@ class TokenLabels(TaskDataModule):
         (language,) = self.split_languages(Split.PREDICT)
         predictions = iter(tables[language].sort_by("example_id").column("predictions").to_pylist())
         lines: list[str] = []
-        for part in self.source(Split.PREDICT, language, download=False).parts:
+        for part in self.files(Split.PREDICT, language, download=False).parts:
             separator, sentences = self._columns_of(part)
             for sentence in sentences:
                 tags = next(predictions)

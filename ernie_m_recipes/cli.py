@@ -260,7 +260,7 @@ class RecipeCLI(LightningCLI):
     def before_fit(self) -> None:
         """Tell the data how strict a continued run is; evaluate before training where the recipe says so."""
         settings = self.config[self.subcommand]
-        self.datamodule.test_follows = settings.run.test_after_fit and self.folder is not None
+        self.datamodule.announce(test_follows=settings.run.test_after_fit and self.folder is not None)
         if settings.ckpt_path:
             self.datamodule.allow_changes = settings.resume.allow_changes
             if self.folder is not None and is_first_process():

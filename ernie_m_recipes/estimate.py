@@ -113,7 +113,7 @@ def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:
 def size_of(data: Any, split: str) -> tuple[int, int]:
     """Return how many examples and tokens a loaded split has."""
     rows = data.row_set(split, data.split_languages(split))
-    return len(rows), int(np.sum(data.lengths(rows)))
+    return len(rows), int(np.sum(rows.all_scalars("length")))
 
 
 def lines_of(cli: RecipeCLI, watch: Stopwatch) -> Iterator[str]:
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     call.arguments += ["--trainer.limit_val_batches=2", "--trainer.num_sanity_val_steps=0"]
     call.arguments += ["--trainer.enable_model_summary=false"]
     cli = RecipeCLI(call, words)
-    cli.datamodule.longest_first = True
+    cli.datamodule.announce(longest_first=True)
     watch = Stopwatch(steps)
     trainer: Any = cli.trainer
     unwanted = (CheckpointThatCounts, PlainProgress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ernie_m
-from datamodules.reading import read_lines
+from datamodules.text_files import read_lines
 from ernie_m.errors import InputError
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks

@@ -51,9 +51,9 @@ def test_rows_are_the_lines_of_the_files(shared: Path, folder: Path, languages: 
             texts = lines(folder, language, ending)
             assert len(rows) == len(texts) == {"jv": 205, "sw": 390, "te": 234}.get(language, 1000)
             sample = np.arange(0, len(texts), 37)
-            for row, ids in zip(sample, rows.lists(f"{side}_input_ids", sample), strict=True):
-                assert ids.tolist() == tokenizer(texts[row])["input_ids"]
-            assert rows.lengths(f"{side}_input_ids").max() <= 192, "the recipes cut nothing"
+            for row, ids in zip(sample, rows.rows(sample).column(f"{side}_input_ids").to_pylist(), strict=True):
+                assert ids == tokenizer(texts[row])["input_ids"]
+            assert rows.all_scalars("length").max() <= 2 * 192, "the recipes cut nothing"
 
 
 def test_scores_are_those_of_plain_numpy(shared: Path, folder: Path, data: Tatoeba, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_scores_are_those_of_plain_numpy(shared: Path, folder: Path, data: Tatoe
         rows = data.row_set("test", [language])
         vectors, duplicates = {}, 0
         for side in ("source", "target"):
-            ids = [tuple(row.tolist()) for row in rows.lists(f"{side}_input_ids", np.arange(len(rows)))]
+            ids = [tuple(row) for row in rows.rows(np.arange(len(rows))).column(f"{side}_input_ids").to_pylist()]
             counts = Counter(ids)
             duplicates += sum(counts[row] > 1 for row in ids)
             with torch.no_grad():

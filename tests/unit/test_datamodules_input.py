@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules import XNLI, TextClassification, ParallelText
+from datamodules import XNLI, ParallelText, TextClassification
 from datamodules.reading import read_rows, texts_of
 from ernie_m.errors import InputError
 

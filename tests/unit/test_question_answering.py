@@ -162,10 +162,10 @@ def test_what_was_left_out_is_said_also_where_the_cache_holds_the_rest(make, tmp
         make(train_files=train, on_bad_answer="skip").setup("fit")
     again = make(train_files=train, on_bad_answer="skip")
     again.setup("fit")
-    rows = again._rows["train", "en"]
-    assert "7 questions in" in again.summary(rows)
-    assert "2 of 9 questions are left out (on_bad_answer: skip)" in again.summary(rows)
-    assert 3 not in rows.scalars("question")
+    summary = again.fingerprints()["train/en"]
+    assert "7 questions in" in summary
+    assert "2 of 9 questions are left out (on_bad_answer: skip)" in summary
+    assert 3 not in again.row_set("train", ["en"]).all_scalars("question")
 
 
 def test_data_without_any_answer_are_told_before_anything_is_computed(make, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_answer_longer_than_any_window_is_counted(make, tmp_path: Path) -> No
     content[2]["qas"][0]["answers"] = [{"text": text, "answer_start": 0}]
     data = make(train_files={"en": write(tmp_path / "train.json", content)})
     data.setup("fit")
-    assert data.summary(data._rows["train", "en"]).endswith("; no window holds the whole answer of 1")
+    assert data.fingerprints()["train/en"].endswith("; no window holds the whole answer of 1)")
 
 
 def test_ids_may_repeat_in_training_only(make, tmp_path: Path) -> None:
