@@ -115,9 +115,10 @@ def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
         raise InputError(f"{arguments} are arguments of load_dataset; name the data set with path.")
     if unknown := [name for name in arguments if name not in _ADMITTED]:
         raise InputError(f"{root}: '{unknown[0]}' is no argument that finds data; there are {', '.join(_ADMITTED)}.")
+    folder = Path(root).expanduser()
     said = ", ".join(f"{name} {value}" for name, value in arguments.items() if value is not None)
     try:
-        found = load_dataset(str(Path(root).expanduser()) if Path(root).expanduser().is_dir() else root, **arguments)
+        found = load_dataset(str(folder.resolve()) if folder.is_dir() else root, **arguments)
     except ValueError as error:
         raise InputError(f"{root} ({said}): {_first_line(error)}") from error
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise

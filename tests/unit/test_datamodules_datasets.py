@@ -1,0 +1,213 @@
+"""Data sets of `datasets` beside files: the Hub's layout, folders, Python; and what its builders would lose."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, arrow_dataset, concatenate_datasets
+from lightning.pytorch import Trainer
+
+import datamodules
+from datamodules import XNLI, ExtractiveQuestions, ParallelText, TextClassification, TokenLabels
+from datamodules.columns import read_columns
+from datamodules.compat import plain_progress
+from datamodules.prepared import content_digest
+from datamodules.reading import read_rows, texts_of
+from datamodules.text_files import read_lines
+from ernie_m.errors import InputError
+from lightning_modules import SequenceClassification
+
+NAMES = ["entailment", "neutral", "contradiction"]
+FEATURES = Features({"premise": Value("string"), "hypothesis": Value("string"), "label": ClassLabel(names=NAMES)})
+
+
+def pairs(count: int, start: int = 0) -> Dataset:
+    rows = [
+        {"premise": f"a house {i}", "hypothesis": f"no {'water ' * (i % 5)}", "label": i % 3}
+        for i in range(start, start + count)
+    ]
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def splits(count: int = 12) -> DatasetDict:
+    return DatasetDict({"train": pairs(count), "validation": pairs(6, 100), "test": pairs(6, 200)})
+
+
+@pytest.fixture
+def options(sample_tokenizer_dir: Path, tmp_path: Path) -> dict[str, str]:
+    return {"tokenizer": str(sample_tokenizer_dir), "cache_dir": str(tmp_path / "cache")}
+
+
+def rows_of(data, split: str, language: str = "en") -> list[dict[str, object]]:
+    data.load(split, download=True)
+    rows = data.row_set(split, [language])
+    return rows.rows(range(len(rows))).to_pylist()
+
+
+def test_the_same_rows_wherever_they_lie(options, tmp_path):
+    """As a Hub folder whose README names splits, as a folder of `save_to_disk`, at hand, and as a file."""
+    parts = splits()
+    folder = tmp_path / "hub"
+    for split, rows in parts.items():
+        (folder / "en").mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(folder / "en" / f"{split}-00000-of-00001.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: en\n  data_files:\n"
+        + "".join(f"  - split: {split}\n    path: en/{split}-*\n" for split in parts)
+        + "---\n",
+        encoding="utf-8",
+    )
+    parts.save_to_disk(tmp_path / "saved" / "en")
+    known = {"validation_languages": ["en"], "test_languages": ["en"]}
+    found = {
+        "pattern": XNLI(path=str(folder), **known, **options),
+        "saved": XNLI(path=str(tmp_path / "saved"), **known, **options),
+        "at hand": XNLI.from_dataset_dicts({"en": parts}, **options),
+        "named": TextClassification(
+            train_files={"en": {"name": "en"}},
+            test_files={"en": {"name": "en", "split": "test"}},
+            path=str(folder),
+            **options,
+        ),
+        "folder of a split": TextClassification(
+            train_files={"en": "en/train"}, test_files={"en": "en/test"}, path=str(tmp_path / "saved"), **options
+        ),
+    }
+    assert all(data.label_names == NAMES for data in found.values())
+    expected = {split: rows_of(found["pattern"], split) for split in ("train", "test")}
+    assert [row["labels"] for row in expected["train"]] == [i % 3 for i in range(12)]
+    for name, data in found.items():
+        assert {split: rows_of(data, split) for split in expected} == expected, name
+    digests = {data._store.digest([("train", "en")]) for data in found.values()}
+    assert len(digests) == 1, "a run goes on wherever its data lie"
+
+
+def test_other_tasks_take_data_sets_too(options):
+    tags = [["B-PER", "O"], ["O", "O"]]
+    words = Dataset.from_dict({"tokens": [["Anna", "sleeps"], ["no", "one"]], "ner_tags": tags})
+    data = TokenLabels.from_dataset_dicts({"en": DatasetDict({"train": words})}, **options)
+    assert [row["sentence"] for row in rows_of(data, "train")] == [0, 1]
+    answers = {"text": ["sleeps"], "answer_start": [5]}
+    asked = Dataset.from_list([{"id": "1", "context": "Anna sleeps", "question": "what ?", "answers": answers}])
+    data = ExtractiveQuestions.from_dataset_dicts({"en": {"train": asked, "validation": asked}}, **options)
+    assert rows_of(data, "train")[0]["start_positions"] > 0
+    assert len(rows_of(data, "validation")) == 1
+    two = Dataset.from_list([{"translation": {"en": "house", "de": "Haus"}}] * 2)
+    columns = {"source_column": "translation.en", "target_column": "translation.{language}"}
+    data = ParallelText.from_dataset_dicts({"de": {"train": two}}, **columns, **options)
+    assert len(rows_of(data, "train", "de")) == 2
+
+
+def test_a_notebook(options, tiny_checkpoint, tmp_path):
+    """The ten lines of the documentation."""
+    data = TextClassification.from_dataset_dicts({"en": splits(), "de": splits(9)}, global_batch_size=4, **options)
+    model = SequenceClassification(str(tiny_checkpoint), label_names=data.label_names, warmup_ratio=0.0)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    assert trainer.global_step == 6
+    assert set(model.results) == {"en", "de", "mean"}
+    assert len(model.tables["de"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("reference", "path", "message"),
+    [
+        ({"name": "en"}, None, "are arguments of load_dataset; name the data set with path"),
+        (
+            {"trust_remote_code": "true"},
+            ".",
+            "'trust_remote_code' is no argument that finds data; there are name, split",
+        ),
+        ({"name": "xx"}, ".", "BuilderConfig 'xx' not found"),
+        ("saved", ".", "saved holds several splits; name one of them, such as saved/train"),
+    ],
+)
+def test_what_cannot_be_found_is_named(options, tmp_path, monkeypatch, reference, path, message):
+    monkeypatch.chdir(tmp_path)
+    splits().save_to_disk("saved")
+    pairs(2).to_parquet("train-00000-of-00001.parquet")
+    data = TextClassification(train_files={"en": reference}, path=path, label_names=NAMES, **options)
+    with pytest.raises(InputError, match=re.escape(message)):
+        data.load("train", download=True)
+
+
+def test_a_wrong_row_of_a_data_set_is_named(options):
+    rows = pairs(3).cast_column("label", Value("int64")).to_dict() | {"label": [0, 7, 1]}
+    data = TextClassification.from_dataset_dicts(
+        {"en": {"train": Dataset.from_dict(rows)}}, label_names=NAMES, **options
+    )
+    with pytest.raises(InputError, match="the data set, row 2: unknown label 7"):
+        data.load("train", download=True)
+
+
+# What `datasets`' own builders make of such files: nulls, empty texts, timestamps, other lines, other columns.
+LOSSES = {
+    "missing values": ("a.csv", "text,other\nNA,x\nnull,y\nNone,z\n,w\n", ["NA", "null", "None", ""]),
+    "dates": (
+        "a.jsonl",
+        '{"text": "2020-01-01"}\n{"text": "2020-01-01T00:00:00"}\n',
+        ["2020-01-01", "2020-01-01T00:00:00"],
+    ),
+    "carriage returns": ("a.jsonl", '{"text": "a\\rb"}\n', ["a\rb"]),
+}
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_text_comes_out_as_it_stands(tmp_path, case):
+    name, content, expected = LOSSES[case]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert texts_of(read_rows([tmp_path / name], ["text"]), "text").to_pylist() == expected
+
+
+def test_lines_and_columns_end_where_they_do(tmp_path):
+    (tmp_path / "lines").write_bytes("one\rtwo\u2028three\nfour\n".encode())
+    assert read_lines(tmp_path / "lines") == ["one\rtwo\u2028three", "four"]
+    (tmp_path / "columns").write_text("a\u00a0b O\n", encoding="utf-8")
+    assert read_columns(tmp_path / "columns").sentences == [[["a\u00a0b", "O"]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text,other\nx,y\nshort\n", "line 3: 1 fields where 2"),
+        ("a.jsonl", '{"text": "a"}\n{"te\n', "line 2: not"),
+    ],
+)
+def test_broken_lines_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_rows([tmp_path / name], ["text"])
+
+
+def test_a_digest_is_that_of_the_content():
+    whole = pairs(30)
+    chunks = concatenate_datasets([whole.select(range(start, start + 10)) for start in (0, 10, 20)])
+    assert content_digest(whole) == content_digest(chunks) == content_digest(whole.select(range(30)))
+    assert content_digest(whole) != content_digest(whole.select([1, 0, *range(2, 30)]))
+    assert content_digest(whole) != content_digest(whole.rename_column("label", "other"))
+
+
+def test_progress_is_lines_where_the_output_is_no_terminal(monkeypatch):
+    """`Dataset.map` takes its bar from `arrow_dataset.hf_tqdm`: a failure says that `datasets` has moved it."""
+    monkeypatch.setattr("datamodules.compat._EVERY", 0.0)
+    monkeypatch.setattr("datasets.config.PBAR_REFRESH_TIME_INTERVAL", 0.0)
+    lines: list[str] = []
+    bar = arrow_dataset.hf_tqdm
+    with plain_progress(lines.append):
+        Dataset(pa.table({"a": range(100)})).map(lambda batch: batch, batched=True, batch_size=10, desc="tokenising x")
+    assert arrow_dataset.hf_tqdm is bar
+    assert lines
+    assert all(re.fullmatch(r"tokenising x: \d+ of 100 rows, [\d,]+ rows/s, \d\d:\d\d left", line) for line in lines)
+
+
+def test_former_names_lead_to_the_new_ones():
+    with pytest.warns(FutureWarning, match=r"datamodules\.PairClassification is called TextClassification now"):
+        assert datamodules.PairClassification is TextClassification
+    with pytest.warns(FutureWarning, match="ExtractiveQuestions"):
+        assert datamodules.QuestionAnswering is ExtractiveQuestions
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        datamodules.Nothing  # noqa: B018
