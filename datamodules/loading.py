@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler, pad
+from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler, pad_flat
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,19 +34,15 @@ class RowSet:
         from datasets import concatenate_datasets
 
         self.language_ids = np.asarray(language_ids, dtype=np.int64)
-        chosen = [
-            np.arange(len(part)) if rows is None else rows
-            for part, rows in zip(parts, kept or [None] * len(parts), strict=True)
-        ]
-        before = np.cumsum([0, *map(len, parts)])
-        # Not `select`: to read a column through it looks every row up by itself.
-        self._places = (
-            None
-            if not kept or all(rows is None for rows in kept)
-            else np.concatenate([rows + start for rows, start in zip(chosen, before[:-1], strict=True)])
-        )
-        self._starts = np.cumsum([0, *map(len, chosen)])
         self._dataset = concatenate_datasets(list(parts)).with_format("arrow")
+        starts = np.cumsum([0, *map(len, parts)])
+        # Not `select`: to read a column through it looks every row up by itself.
+        places = [
+            start + (np.arange(len(part)) if rows is None else rows)
+            for part, rows, start in zip(parts, kept or [None] * len(parts), starts[:-1], strict=True)
+        ]
+        self._starts = np.cumsum([0, *map(len, places)])
+        self._places = None if self._starts[-1] == starts[-1] else np.concatenate(places)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -103,7 +99,8 @@ class Collator:
             if value is None:
                 batch[name] = torch.from_numpy(column.to_numpy().astype(np.int64))
                 continue
-            batch[name], mask = pad(column, value)
+            lengths = np.diff(column.offsets.to_numpy())
+            batch[name], mask = pad_flat(column.flatten().to_numpy(), lengths, value)
             if name.endswith("input_ids"):
                 batch[name.replace("input_ids", "attention_mask")] = mask
         return batch
