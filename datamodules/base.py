@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from .place import Place
 from .prepared import default_cache_dir
 from .sources import Parts, Reference, Source, find_source
 from .splits import Split, splits_of
-from .store import Store
+from .store import Store, texts_in
 from .tokens import checked_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ class TaskDataModule(LightningDataModule):
     # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
     rows_at_once: ClassVar[int] = 8192
     allow_changes: bool = False
+    languages: list[str]
+    train_languages: list[str]
 
     def __init__(
         self,
@@ -126,7 +127,12 @@ class TaskDataModule(LightningDataModule):
         self._place = Place()
         self._use({Split.TRAIN: train_files, Split.VALIDATION: validation_files, Split.TEST: test_files})
         if predict_path is not None:
-            self.add_predict(predict_path, predict_language)
+            if not self.languages:
+                self.languages = [predict_language or "und"]
+            language = predict_language or [*self.train_languages, *self.languages][0]
+            if language not in self.languages:
+                raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
+            self._files[Split.PREDICT] = {language: predict_path}
 
     @classmethod
     def from_dataset_dicts(cls, datasets: Mapping[str, Mapping[str, "Dataset"]], *args: Any, **kwargs: Any) -> Self:
@@ -228,40 +234,19 @@ class TaskDataModule(LightningDataModule):
         """
         self._test_follows, self._longest_first = test_follows, longest_first
 
-    def add_predict(self, predict_path: str, language: str | None) -> None:
-        """Names the file to predict on.
-
-        Args:
-            predict_path: The file.
-            language: Its language, one of `languages`; None for that of the training data, or the first of all.
-
-        Raises:
-            InputError: The language is none of them.
-        """
-        if not self.languages:
-            self.languages = [language or "und"]
-        language = language or [*self.train_languages, *self.languages][0]
-        if language not in self.languages:
-            raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
-        self._files[Split.PREDICT] = {language: predict_path}
-
     def split_languages(self, split: str) -> list[str]:
         """The languages of a split ("train", "validation", "test" or "predict"), in the order of its loaders."""
         return list(self._files.get(Split(split), ()))
 
     def eval_languages(self, stage: str) -> list[str]:
-        """The language of each evaluation loader, in order.
-
-        Args:
-            stage: "validate", "test" or "predict".
-        """
+        """The language of each loader of a stage ("validate", "test" or "predict"), in order."""
         return self.split_languages(splits_of(stage)[-1])
 
     def files(self, split: str, language: str, download: bool) -> Source:
         """What the rows of one split and language are read from.
 
         Args:
-            split: "train", "validation", "test" or "predict".
+            split: The split.
             language: One of its languages.
             download: Whether to ask the Hub; False to use what another process downloaded.
         """
@@ -271,13 +256,6 @@ class TaskDataModule(LightningDataModule):
     def reference(self, split: str, language: str) -> "Reference | Dataset":
         """What names the rows of one split and language: a file, arguments of `load_dataset`, or a data set."""
         return self._files[Split(split)][language]
-
-    def labelled_sources(self) -> tuple[str, list[Source]]:
-        """The first split that has data, of those with labels, and all its sources; what labels can be found in."""
-        split = next((split for split, languages in self._files.items() if languages and split != Split.PREDICT), None)
-        if split is None:
-            raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
-        return split, [self.files(split, language, download=True) for language in self._files[split]]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -297,12 +275,7 @@ class TaskDataModule(LightningDataModule):
         return self._store.fingerprints()
 
     def row_set(self, split: str, languages: Sequence[str]) -> RowSet:
-        """The tokenised rows of some languages, in their order, after `setup`.
-
-        Args:
-            split: "train", "validation", "test" or "predict".
-            languages: Some of its languages.
-        """
+        """The tokenised rows of some languages of a split, in their order, after `setup`."""
         return self._store.row_set(split, languages, [self.languages.index(language) for language in languages])
 
     def token_ids(self) -> NDArray[np.int64]:
@@ -318,15 +291,7 @@ class TaskDataModule(LightningDataModule):
         Raises:
             InputError: It is none of them.
         """
-        of_language = [split for split, files in self._files.items() if language in files and split != Split.PREDICT]
-        if not of_language:
-            known = dict.fromkeys(name for files in self._files.values() for name in files)
-            raise InputError(f"there are no data in '{language}'; the languages of the data are {', '.join(known)}.")
-        for split in of_language:
-            for column in self.read(split, language, self.files(split, language, download=True).parts).columns:
-                values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                    yield from (value.as_py() for value in values)
+        return texts_in(self, language)
 
     def load(self, split: str, download: bool) -> None:
         """Reads and tokenises all languages of a split, or opens what was tokenised before.
@@ -355,11 +320,7 @@ class TaskDataModule(LightningDataModule):
             self.load(Split.TEST, download=True)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens what the stage needs.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict".
-        """
+        """Opens what a stage ("fit", "validate", "test" or "predict") needs."""
         for split in splits_of(stage or "fit"):
             self.load(split, download=self._world()[1] == 1)
 
@@ -413,10 +374,6 @@ class TaskDataModule(LightningDataModule):
             )
 
     # The rest.
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a process that encodes rows needs: neither the trainer nor rows."""
-        return {**self.__dict__, "trainer": None, "_store": Store(), "_place": Place()}
 
     def _world(self) -> tuple[int, int]:
         trainer = self.trainer

@@ -1,11 +1,13 @@
 """The tokenised rows of a data module: found or made, and kept by split and language."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
@@ -164,3 +166,28 @@ class Store:
                 self._digests[key] = f"{content_digest(rows.dataset)} {used}"
             found.append(self._digests[key])
         return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def labelled_sources(data: "TaskDataModule") -> tuple[Split, list[Source]]:
+    """The first split of a data module that has data with labels, and the sources of all its languages.
+
+    Raises:
+        InputError: There is none to find label names in.
+    """
+    for split in (Split.TRAIN, Split.VALIDATION, Split.TEST):
+        if languages := data.split_languages(split):
+            return split, [data.files(split, language, download=True) for language in languages]
+    raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
+
+
+def texts_in(data: "TaskDataModule", language: str) -> Iterator[str]:
+    """Yields what `TaskDataModule.texts` says."""
+    splits = [split for split in (Split.TRAIN, Split.VALIDATION, Split.TEST) if language in data.split_languages(split)]
+    if not splits:
+        known = ", ".join(dict.fromkeys(name for split in Split for name in data.split_languages(split)))
+        raise InputError(f"there are no data in '{language}'; the languages of the data are {known}.")
+    for split in splits:
+        for column in data.read(split, language, data.files(split, language, download=True).parts).columns:
+            values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                yield from (value.as_py() for value in values)

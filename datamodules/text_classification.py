@@ -14,6 +14,7 @@ from .base import TaskDataModule
 from .reading import SourceRows, class_names, read_rows, texts_of
 from .sources import Parts
 from .splits import Split
+from .store import labelled_sources
 from .tokens import filling, lengths, ragged
 
 UNLABELLED = -100
@@ -93,7 +94,7 @@ class TextClassification(TaskDataModule):
         return [column for column in (self.first_column, self.second_column) if column is not None]
 
     def _find_label_names(self) -> list[str]:
-        split, sources = self.labelled_sources()
+        split, sources = labelled_sources(self)
         parts = [part for source in sources for part in source.parts]
         stated = class_names(parts[0], self.label_column)
         if stated is not None:

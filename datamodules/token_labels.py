@@ -19,6 +19,7 @@ from .reading import class_names
 from .sentences import holds_rows, read_sentences
 from .sources import Parts
 from .splits import Split
+from .store import labelled_sources
 from .tags import checked_labels, to_iob2
 from .tokens import filling, lengths, ragged
 from .word_windows import WordWindow, windows
@@ -245,7 +246,7 @@ class TokenLabels(TaskDataModule):
         return file.separator, file.sentences
 
     def _find_label_names(self) -> list[str]:
-        split, sources = self.labelled_sources()
+        split, sources = labelled_sources(self)
         parts = [part for source in sources for part in source.parts]
         stated = class_names(parts[0], self.tags_column) if holds_rows(parts[0]) else None
         if stated is not None:
