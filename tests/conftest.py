@@ -1,5 +1,6 @@
-"""Fixtures that every folder of tests shares."""
+"""Fixtures that every folder of tests shares, and the option `--cpu-bf16`."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,21 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a processor can do decides on the precision of recipes; no test may depend on it, which this option shows."""
+    parser.addoption(
+        "--cpu-bf16",
+        choices=["yes", "no"],
+        help="run as on a processor that is faster in bfloat16, or on one that is not",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the option on, to the processes that tests start too."""
+    if stated := config.getoption("--cpu-bf16"):
+        os.environ["ERNIE_M_CPU_BF16"] = stated
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

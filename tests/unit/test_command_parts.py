@@ -21,7 +21,7 @@ from ernie_m.errors import InputError
 from ernie_m_recipes import predictions, record, resume
 from ernie_m_recipes.callbacks import StepSeed, clock
 from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
-from ernie_m_recipes.devices import runs_alone, supported_precision
+from ernie_m_recipes.devices import BF16_VARIABLE, cpu_has_bf16, runs_alone, supported_precision
 from ernie_m_recipes.export import model_card, origin, usage
 from ernie_m_recipes.messages import explain
 from ernie_m_recipes.parsing import shorten
@@ -231,6 +231,35 @@ def test_sixteen_bits_fall_back_only_where_they_must(monkeypatch: pytest.MonkeyP
     assert supported_precision("bf16-mixed", "tpu") == "bf16-mixed"
     monkeypatch.setattr("ernie_m_recipes.devices.cpu_has_bf16", lambda: True)
     assert supported_precision("bf16-mixed", "cpu") == "bf16-mixed"
+    assert supported_precision("bf16-true", "cpu") == "bf16-true"
+    with pytest.warns(UserWarning, match="falls back to 32-true"):
+        assert supported_precision("16-mixed", "cpu") == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "stated", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "", True),
+        ({"avx512_bf16": False, "amx_bf16": True}, "", True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, "", False),
+        ({"bf16": True, "sve_bf16": True}, "", False),
+        ({}, "", False),
+        ({}, "yes", True),
+        ({"avx512_bf16": True}, "no", False),
+    ],
+)
+def test_bfloat16_is_used_where_it_was_measured_to_pay(
+    capabilities: dict[str, bool], stated: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setenv(BF16_VARIABLE, stated)
+    assert cpu_has_bf16() is expected
+
+
+def test_a_wrong_word_about_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BF16_VARIABLE, "1")
+    with pytest.raises(InputError, match="ERNIE_M_CPU_BF16 is '1'; set it to yes or no"):
+        cpu_has_bf16()
 
 
 @pytest.mark.parametrize(
