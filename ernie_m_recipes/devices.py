@@ -41,9 +41,10 @@ def cpu_has_bf16() -> bool:
     """Say whether bfloat16 is faster than float32 on the processor: it multiplies in bfloat16 by itself.
 
     Measured: `avx512_bf16`, on an AMD EPYC, where it pays, and a processor with neither of the two names below, which
-    emulates bfloat16 several times slower than float32 (docs/speed.md). `amx_bf16` multiplies faster than `avx512_bf16`,
-    and is taken for that reason, unmeasured. `bf16` and `sve_bf16` of ARM, whose float32 has libraries of its own, were
-    not measured and so are not taken. `ERNIE_M_CPU_BF16=yes` or `no` in the environment decides otherwise.
+    emulates bfloat16 several times slower than float32 (docs/speed.md). `amx_bf16` multiplies faster than
+    `avx512_bf16`, and is taken for that reason, unmeasured. `bf16` and `sve_bf16` of ARM, whose float32 has libraries
+    of its own, were not measured and so are not taken. `ERNIE_M_CPU_BF16=yes` or `no` in the environment decides
+    otherwise.
 
     Raises:
         InputError: The variable is neither.

@@ -12,12 +12,8 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What a processor can do decides on the precision of recipes; no test may depend on it, which this option shows."""
-    parser.addoption(
-        "--cpu-bf16",
-        choices=["yes", "no"],
-        help="run as on a processor that is faster in bfloat16, or on one that is not",
-    )
+    """Add what shows that no test depends on what the processor can do, although recipes do."""
+    parser.addoption("--cpu-bf16", choices=["yes", "no"], help="run as where bfloat16 is, or is not, faster on the CPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
