@@ -16,6 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from ernie_m.errors import InputError
+from ernie_m.files import write_text
 
 from . import predictions, record, resume, rules
 from .callbacks import PlainProgress, StepSeed, TakeChanges
@@ -386,7 +387,7 @@ class RecipeCLI(LightningCLI):
             return
         output = self.call.output
         if output is not None and self.own_formats:
-            record.write_text(output, self.datamodule.predictions_as_text(self.model.tables))
+            write_text(output, self.datamodule.predictions_as_text(self.model.tables))
             print(f"predictions written to {output}")
         elif output is not None:
             rows = predictions.write(self.predicted_file, self.rows, output, self.model.tables)

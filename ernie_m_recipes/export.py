@@ -1,7 +1,6 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
 import importlib
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import ernie_m
 from ernie_m.errors import InputError
+from ernie_m.files import whole
 
 from .record import RESULTS, read_json, shown_config, versions, write_json
 from .resume import load
@@ -80,21 +80,13 @@ def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any],
     if arguments.get("single_separator") and hasattr(tokenizer, "pair_separators"):
         tokenizer = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole(target) as partial:
         save(network, tokenizer, partial)
         header = f"# The settings that made this network. Score it: ernie-m test {target.name}\n"
         recipe = yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True)
         (partial / RECIPE).write_text(header + recipe, encoding="utf-8")
         write_json(partial / FACTS, {"versions": versions(), "results": results})
         (partial / CARD).write_text(model_card(network, config, results), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

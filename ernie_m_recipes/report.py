@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ernie_m.errors import InputError
+from ernie_m.files import write_text
 
 from .comparison import Comparison, Run, Score, compare, groups_of, read_run
 from .preparation import prepare
-from .record import write_text
 from .report_page import as_html
 from .tables import print_table
 

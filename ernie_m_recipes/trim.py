@@ -11,13 +11,14 @@ from typing import Any
 import ernie_m
 from datamodules.reading import read_lines
 from ernie_m.errors import InputError
+from ernie_m.files import whole, write_text
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
 from .cli import RecipeCLI
 from .export import CARD, FACTS, called, save
 from .preparation import prepare
-from .record import read_json, write_json, write_text
+from .record import read_json, write_json
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
 
 
@@ -100,19 +101,12 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
     network = network_class.from_pretrained(ernie_m.resolve(source))
     trim_network(network, selection)
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole(target.absolute()) as partial:
         partial.mkdir()
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
         if (Path(source) / RECIPE).is_file():
             shutil.copyfile(Path(source) / RECIPE, partial / RECIPE)
         describe(source, partial, chosen_by, selection, len(tokenizer))
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return selection
 
 
