@@ -1,6 +1,5 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import ernie_m
 from ernie_m.errors import InputError
 from ernie_m.files import whole
 
+from .class_paths import class_at
 from .record import RESULTS, read_json, shown_config, versions, write_json
 from .resume import load
 from .tables import MEAN, rows_of
@@ -102,9 +102,7 @@ def restore_network(checkpoint: Path) -> PreTrainedModel:
     class_path = load(checkpoint).get("hyper_parameters", {}).get("_class_path")
     if class_path is None:
         raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
-    module_name, _, name = class_path.rpartition(".")
-    module_class = getattr(importlib.import_module(module_name), name)
-    module = module_class.load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
+    module = class_at(class_path).load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
     network: PreTrainedModel = module.eval().network
     return network
 

@@ -1,12 +1,10 @@
 """`ernie-m trim`: a folder for transformers with the vocabulary of some languages alone."""
 
 import argparse
-import importlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import ernie_m
 from datamodules.reading import read_lines
@@ -15,6 +13,7 @@ from ernie_m.files import whole, write_text
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
+from .class_paths import instance_of
 from .cli import RecipeCLI
 from .export import CARD, FACTS, called, save
 from .preparation import prepare
@@ -48,9 +47,7 @@ def texts_in(source: str, languages: Sequence[str]) -> Iterator[str]:
     if not (Path(source) / RECIPE).is_file():
         raise InputError(f"{source!r} has no {RECIPE} that names data; give texts with --text instead of --languages")
     prepare()
-    settings = RecipeCLI(parse("test", [source]), build=False).config["test"].data
-    module, _, name = settings.class_path.rpartition(".")
-    data: Any = getattr(importlib.import_module(module), name)(**settings.init_args.as_dict())
+    data = instance_of(RecipeCLI(parse("test", [source]), build=False).config["test"].data.as_dict())
     return chain.from_iterable(data.texts(language) for language in languages)
 
 
