@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
+from .compat import actions_of
 from .registry import did_you_mean
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
@@ -76,7 +77,7 @@ class RecipeParser(LightningArgumentParser):
         Args:
             full: Keys with their dots; otherwise their last parts, with the arguments of the classes in use.
         """
-        actions = [*self._actions, *(self.inner._actions if self.inner is not None else [])]
+        actions = [*actions_of(self), *(actions_of(self.inner) if self.inner is not None else [])]
         keys = {action.dest for action in actions if action.dest not in ("help", "config", "subcommand")}
         classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
         arguments = {name for path in classes for name in arguments_of(path)}
