@@ -6,9 +6,7 @@ From Python `convert(source, target)`; from a shell `python -m ernie_m.conversio
 import argparse
 import contextlib
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from .configuration import POSITION_OFFSET
 from .conversion_sources import HEADS, Checkpoint, from_paddle, from_xlmr, read_json
 from .errors import InputError
+from .files import whole
 from .stored_tensors import write_safetensors
 from .tokenization import ErnieMTokenizer
 from .vocabulary import read_sentencepiece, read_vocabulary
@@ -135,16 +134,11 @@ def _check_target(target: Path) -> None:
 
 @contextlib.contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """Give a folder beside the target that becomes the target if all goes well and vanishes otherwise."""
+    """Give a folder beside the target that becomes the target if all goes well, as the user is to hear of it."""
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
-        try:
-            folder = staging / target.name  # mkdir, unlike mkdtemp, gives the permissions that a folder usually has
+        with whole(target.absolute()) as folder:
             folder.mkdir()
             yield folder
-            folder.rename(target)
-        finally:
-            shutil.rmtree(staging)
     except OSError as error:
         raise InputError(f"{target}: could not be written ({error}); free space or name another place") from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from .segmentation import NO_WORD, Span
-from .truncation import Windows
+from .truncation import RowWindows
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class Encodings(Sequence[Encoding]):
     padding: Padding
     pad: tuple[int, int]
     samples: Sequence[int] | None
-    windows: Mapping[int, Windows]
+    windows: Mapping[int, RowWindows]
     _made: dict[int, Encoding] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -1,10 +1,14 @@
 """Files and folders that are there whole or not at all."""
 
+import errno
 import os
+import platform
+import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -12,7 +16,8 @@ from pathlib import Path
 def whole(target: Path) -> Iterator[Path]:
     """Lets a file or folder appear under its name when all of it is written, so that no reader ever sees half of it.
 
-    Any number of processes may write the same target at once; the last one stays.
+    Any number of processes may write the same target at once; the last one stays. What a process left behind that was
+    killed meanwhile, the next one to write the same target on the same machine removes.
 
     Args:
         target: The file or folder; one that is there is replaced. Its folder is made if absent.
@@ -22,21 +27,75 @@ def whole(target: Path) -> Iterator[Path]:
         it is gone afterwards and the target is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    for path in _abandoned(target):
+        _remove(path)
+    partial = _beside(target)
     try:
         yield partial
-        if partial.is_dir() and target.is_dir():
-            # A folder takes the place of an empty one alone.
-            shutil.rmtree(target)
-        partial.replace(target)
+        _take_place(partial, target)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all, in UTF-8."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _beside(target: Path) -> Path:
+    """A name that nobody else has, and that says who writes there."""
+    return target.with_name(f".{target.name}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def _machine() -> str:
+    """What process ids mean something on: a host, or a container of its own."""
+    try:
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        container = ""
+    return f"{zlib.crc32(f'{platform.node()} {container}'.encode()):08x}"
+
+
+def _abandoned(target: Path) -> list[Path]:
+    """What processes that are no more have left beside a target."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}-{_machine()}-(\d+)-[0-9a-f]{{8}}\.partial")
+    found = ((path, pattern.fullmatch(path.name)) for path in target.parent.iterdir())
+    return [path for path, match in found if match and not _is_alive(int(match[1]))]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        # Signal 0 reaches nobody: it asks whether there is somebody. Windows takes it for Ctrl-C.
+        if os.name == "posix":
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Somebody else's.
+        return True
+    return True
+
+
+def _take_place(partial: Path, target: Path) -> None:
+    """Give a target its new content; a folder takes the place of an empty one alone, so a full one goes aside first."""
+    while True:
+        try:
+            partial.replace(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        aside = _beside(target)
+        # Another process may have moved it first.
+        with suppress(FileNotFoundError):
+            target.rename(aside)
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()

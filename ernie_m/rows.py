@@ -10,11 +10,11 @@ from transformers.utils.generic import PaddingStrategy
 from .encoding import Encodings, Layout
 from .errors import InputError
 from .segmentation import check_text
-from .truncation import Windows
+from .truncation import RowWindows
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Samples:
     """The samples of one call.
 
     Attributes:
@@ -33,7 +33,7 @@ def is_ids(item: Any) -> bool:
     return isinstance(item, list | tuple) and len(item) > 0 and isinstance(item[0], Integral)
 
 
-def arrange(text: Any, pair: Any, words: bool) -> Batch:
+def arrange(text: Any, pair: Any, words: bool) -> Samples:
     """Sort out what `__call__` accepts: one text or many, alone or in pairs, as strings, words or ids.
 
     Args:
@@ -50,7 +50,7 @@ def arrange(text: Any, pair: Any, words: bool) -> Batch:
             raise InputError(f"is_split_into_words=True needs a list of words; got the string {text!r:.80}.")
         if pair is not None and not words and not isinstance(pair, str) and not is_ids(pair):
             raise InputError(f"One text with several second texts ({len(pair)}). Give as many first texts.")
-        return Batch([text], None if pair is None else [pair], batched=False)
+        return Samples([text], None if pair is None else [pair], batched=False)
     if not isinstance(text, list):
         raise InputError(
             f"A text is a string, a list of words or a list of ids; got {type(text).__name__}: {text!r:.80}."
@@ -61,13 +61,15 @@ def arrange(text: Any, pair: Any, words: bool) -> Batch:
             raise InputError(f"{len(text)} first texts but {given} for the second. Give two lists of the same length.")
         _refuse_none(text, "first text")
         _refuse_none(pair, "second text")
-        return Batch(list(text), list(pair), batched=True)
+        return Samples(list(text), list(pair), batched=True)
     if set(map(type, text)) <= {str}:
-        return Batch(list(text), None, batched=True)
+        return Samples(list(text), None, batched=True)
     _refuse_none(text, "text")
     sides = [_sides(item, number, words) for number, item in enumerate(text)]
     seconds = [second for _, second in sides]
-    return Batch([first for first, _ in sides], seconds if any(s is not None for s in seconds) else None, batched=True)
+    return Samples(
+        [first for first, _ in sides], seconds if any(s is not None for s in seconds) else None, batched=True
+    )
 
 
 def _refuse_none(texts: list[Any], role: str) -> None:
@@ -106,7 +108,7 @@ def _sides(item: Any, number: int, words: bool) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TokenRows:
     """The rows of a batch before padding.
 
     Attributes:
@@ -120,7 +122,7 @@ class Rows:
     first: list[list[int]]
     second: list[list[int] | None] | None
     samples: list[int] | None
-    windows: Mapping[int, Windows]
+    windows: Mapping[int, RowWindows]
     layout: Layout
 
     def ids(self) -> list[list[int]]:
@@ -182,7 +184,7 @@ class Returns:
         names = ("token_type_ids", "attention_mask", "special_tokens_mask", "offsets_mapping", "length")
         return cls(*map(wanted, names))
 
-    def collect(self, input_ids: list[list[int]], rows: Rows, encodings: Encodings) -> dict[str, Any]:
+    def collect(self, input_ids: list[list[int]], rows: TokenRows, encodings: Encodings) -> dict[str, Any]:
         """Return the outputs, padded.
 
         Args:

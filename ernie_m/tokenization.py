@@ -15,7 +15,7 @@ from transformers.utils.generic import PaddingStrategy
 from .added_tokens import TextSplitter
 from .encoding import Encodings, Layout, Padding
 from .errors import InputError
-from .rows import Batch, Returns, Rows, arrange, is_ids, padded_width
+from .rows import Returns, Samples, TokenRows, arrange, is_ids, padded_width
 from .segmentation import CHUNK, NO_WORD, RULES, SPACE, Segmenter, Span, check_text
 from .truncation import Truncation
 from .vocabulary import (
@@ -327,7 +327,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         return rows
 
     def _sample_spans(
-        self, batch: Batch, splitter: TextSplitter, words: bool, sample: int
+        self, batch: Samples, splitter: TextSplitter, words: bool, sample: int
     ) -> tuple[list[Span], list[Span] | None]:
         second = None if batch.second is None else batch.second[sample]
         return (
@@ -418,7 +418,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
             second = None if batch.second is None else first[len(batch.first) :]
             first = first[: len(batch.first)]
             samples, windows = cutting.plan(first, second, (layout.count(pair=False), layout.count(pair=True)))
-            rows = Rows(first, second, samples, windows, layout)
+            rows = TokenRows(first, second, samples, windows, layout)
             input_ids = rows.ids()
             longest = max(map(len, input_ids), default=0)
             if max_length is None and longest > self.model_max_length:

@@ -8,8 +8,8 @@ from transformers.tokenization_utils_base import TruncationStrategy
 
 from .errors import InputError
 
-Window = tuple[int, int]
-Windows = tuple[Window, Window | None]
+TextWindow = tuple[int, int]
+RowWindows = tuple[TextWindow, TextWindow | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Truncation:
 
     def plan(
         self, first: Sequence[list[int]], second: Sequence[list[int] | None] | None, special: tuple[int, int]
-    ) -> tuple[list[int] | None, dict[int, Windows]]:
+    ) -> tuple[list[int] | None, dict[int, RowWindows]]:
         """Decide for a batch.
 
         Args:
@@ -53,7 +53,7 @@ class Truncation:
         if not self.overflow and max(_lengths(first, second), default=0) + special[second is not None] <= limit:
             return None, {}
         samples: list[int] = []
-        windows: dict[int, Windows] = {}
+        windows: dict[int, RowWindows] = {}
         for index, ids in enumerate(first):
             other = None if second is None else second[index]
             extra = special[other is not None]
@@ -71,7 +71,7 @@ class Truncation:
                 samples.append(index)
         return (samples if self.overflow else None), windows
 
-    def _windows(self, first: int, second: int | None, excess: int) -> list[Windows]:
+    def _windows(self, first: int, second: int | None, excess: int) -> list[RowWindows]:
         kept, other = kept_lengths(first, second, excess, self.strategy)
         if not self.overflow:
             return [(self._end(first, kept), None if second is None or other is None else self._end(second, other))]
@@ -84,7 +84,7 @@ class Truncation:
         overflow = [(window, behind) for window in others for behind in seconds]
         return [(main, seconds[0]), *overflow, *((main, behind) for behind in seconds[1:])]
 
-    def _end(self, length: int, kept: int) -> Window:
+    def _end(self, length: int, kept: int) -> TextWindow:
         return (length - kept, length) if self.left else (0, kept)
 
 
@@ -122,7 +122,7 @@ def kept_lengths(first: int, second: int | None, excess: int, strategy: Truncati
     return (first, length - excess) if is_second else (length - excess, second)
 
 
-def slide(length: int, width: int, stride: int, left: bool) -> list[Window]:
+def slide(length: int, width: int, stride: int, left: bool) -> list[TextWindow]:
     """Return the windows of `width` tokens that cover a text of `length`, neighbours sharing `stride` tokens.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 
 from .errors import InputError
+from .files import whole
 from .segmentation import cut
 
 VOCAB_FILES_NAMES = {"sentencepiece_model_ckpt": "sentencepiece.bpe.model", "vocab_file": "vocab.txt"}
@@ -166,11 +167,7 @@ def write_files(
     written = []
     for role, content in contents.items():
         target = Path(folder) / (f"{prefix}-{VOCAB_FILES_NAMES[role]}" if prefix else VOCAB_FILES_NAMES[role])
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(target) as partial:
+            partial.write_bytes(content)
         written.append(str(target))
     return tuple(written)

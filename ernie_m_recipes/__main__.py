@@ -4,6 +4,7 @@
 0 done, 2 the user's mistake (one message, no traceback), 130 interrupted.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -43,18 +44,24 @@ A recipe's values are overridden by a second --config (a fragment or a file) and
 """
 
 
+NAME_HELP = "its name as `ernie-m ls` lists it, such as xnli/transfer_large"
+
+
 def list_entries(arguments: Sequence[str]) -> int:
     """Print the names and descriptions of recipes and fragments (`ernie-m ls`)."""
-    if list(arguments) == ["--markdown"]:
+    parser = argparse.ArgumentParser("ernie-m ls", description="List recipes and fragments with what they are for.")
+    parser.add_argument("pattern", nargs="?", default="", help="a part of the names to list; all by default")
+    parser.add_argument("--markdown", action="store_true", help="all recipes as a table, with their published figures")
+    options = parser.parse_args(arguments)
+    if options.markdown:
         from .overview import markdown
 
         print(markdown(), end="")
         return 0
-    pattern = arguments[0] if arguments else ""
-    found = [entry for entry in entries() if pattern in entry.name]
+    found = [entry for entry in entries() if options.pattern in entry.name]
     if not found:
         known = [entry.name for entry in entries()]
-        raise UnknownNameError(f"nothing is called like {pattern!r}{did_you_mean(pattern, known)}")
+        raise UnknownNameError(f"nothing is called like {options.pattern!r}{did_you_mean(options.pattern, known)}")
     width = max(len(entry.name) for entry in found)
     for kind, title in (("recipe", "Recipes"), ("fragment", "Fragments, laid over a recipe with a second --config")):
         of_kind = [entry for entry in found if entry.kind == kind]
@@ -67,18 +74,20 @@ def list_entries(arguments: Sequence[str]) -> int:
 
 def print_entry(arguments: Sequence[str]) -> int:
     """Print a recipe or fragment (`ernie-m cat`)."""
-    if len(arguments) != 1:
-        return usage_error("cat takes one name: ernie-m cat xnli/transfer_large")
-    sys.stdout.write(find(arguments[0]).text)
+    parser = argparse.ArgumentParser("ernie-m cat", description="Print a recipe or fragment.")
+    parser.add_argument("name", help=NAME_HELP)
+    sys.stdout.write(find(parser.parse_args(arguments).name).text)
     return 0
 
 
 def copy_entry(arguments: Sequence[str]) -> int:
     """Copy a recipe or fragment to a file or folder that one may edit (`ernie-m cp`)."""
-    if len(arguments) not in (1, 2):
-        return usage_error("cp takes a name and a target: ernie-m cp xnli/transfer_large mine.yaml")
-    entry = find(arguments[0])
-    target = Path(arguments[1] if len(arguments) == 2 else entry.path.name)
+    parser = argparse.ArgumentParser("ernie-m cp", description="Copy a recipe or fragment, to edit it.")
+    parser.add_argument("name", help=NAME_HELP)
+    parser.add_argument("target", nargs="?", type=Path, help="the file to make, or the folder for it; here by default")
+    options = parser.parse_args(arguments)
+    entry = find(options.name)
+    target: Path = options.target or Path(entry.path.name)
     if target.is_dir():
         target = target / entry.path.name
     if target.exists():
@@ -94,9 +103,13 @@ def copy_entry(arguments: Sequence[str]) -> int:
 
 def check(arguments: Sequence[str]) -> int:
     """Parse recipes with their fragments and test their rules (`ernie-m check`)."""
+    description = "Parse recipes with their fragments and test their rules, without training."
+    parser = argparse.ArgumentParser("ernie-m check", description=description)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="names or files of recipes; all of them by default")
+    names = parser.parse_args(arguments).names
     from .check import main as run
 
-    return run(arguments)
+    return run(names)
 
 
 def estimate(arguments: Sequence[str]) -> int:
@@ -108,11 +121,14 @@ def estimate(arguments: Sequence[str]) -> int:
 
 def export(arguments: Sequence[str]) -> int:
     """Write a run's network as a folder for transformers (`ernie-m export`)."""
-    if len(arguments) != 2:
-        return usage_error("export takes a run folder or checkpoint and a target: ernie-m export runs/x/1-y exported")
+    description = "Write the network of a run or checkpoint as a folder for transformers."
+    parser = argparse.ArgumentParser("ernie-m export", description=description)
+    parser.add_argument("source", type=Path, help="run folder (its checkpoint that counts), or a checkpoint in one")
+    parser.add_argument("target", type=Path, help="the folder to make")
+    options = parser.parse_args(arguments)
     from .export import export_target
 
-    print(f"exported to {export_target(Path(arguments[0]), Path(arguments[1]))}")
+    print(f"exported to {export_target(options.source, options.target)}")
     return 0
 
 
@@ -141,7 +157,7 @@ def run_stage(stage: str) -> Callable[[Sequence[str]], int]:
     """Return the command that fits, validates, tests or predicts."""
 
     def command(arguments: Sequence[str]) -> int:
-        from .cli import main as run
+        from .stage_run import main as run
 
         return run(stage, arguments)
 
@@ -164,9 +180,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "convert": convert,
 }
 
-HELPED_HERE = ("ls", "cat", "cp", "check", "export")
-"""Commands that take a name or two: the overview says all there is to say of them."""
-
 
 def usage_error(message: str) -> int:
     """Print a message to stderr and return the exit code of a user's mistake."""
@@ -188,9 +201,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ernie-m-recipes {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
-    if name in HELPED_HERE and {"-h", "--help"} & set(rest):
-        print(USAGE, end="")
-        return 0
     if name not in COMMANDS:
         return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
     try:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,9 @@ class PlainProgress(ProgressBar):
         super().__init__()
         self.every_seconds = every_seconds
         self.enabled = True
-        self.started = self.printed = 0.0
+        self.started = self.printed = self.evaluation_started = 0.0
         self.first_step = 0
+        self.evaluated = 0
 
     def disable(self) -> None:
         """Print nothing: Lightning calls this in all processes but the first."""
@@ -84,16 +86,14 @@ class PlainProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """Print the step, the rate and the time left."""
-        now = time.monotonic()
         total = trainer.estimated_stepping_batches
-        if now - self.printed < self.every_seconds and trainer.global_step != total:
+        if not self.is_due() and trainer.global_step != total:
             return
-        self.printed = now
-        rate = (trainer.global_step - self.first_step) / max(now - self.started, 1e-9)
-        left = f", {clock((total - trainer.global_step) / rate)} left" if rate > 0 and total != float("inf") else ""
+        done = trainer.global_step - self.first_step
         metrics = self.get_metrics(trainer, pl_module)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float)))
-        self.say(f"step {trainer.global_step} of {total:g}: {shown or 'training'}, {rate:.2f} steps/s{left}")
+        pace = self.pace(done, total - self.first_step, self.started, "steps")
+        self.say(f"step {trainer.global_step} of {total:g}: {shown or 'training'}, {pace}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the means over the languages."""
@@ -101,6 +101,53 @@ class PlainProgress(ProgressBar):
             means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.count("/") == 1}
             shown = ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name.startswith("val/"))
             self.say(f"step {trainer.global_step}: {shown or 'validated'}")
+
+    def begin_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of an evaluation."""
+        self.evaluation_started = self.printed = time.monotonic()
+        self.evaluated = 0
+
+    on_validation_start = on_test_start = on_predict_start = begin_evaluation
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Print how far a validation is."""
+        if not trainer.sanity_checking:
+            self.count("validated", trainer.num_val_batches)
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Print how far a test is."""
+        self.count("tested", trainer.num_test_batches)
+
+    def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Print how far a prediction is."""
+        self.count("predicted", trainer.num_predict_batches)
+
+    def count(self, done: str, batches: Sequence[int | float]) -> None:
+        """Count a batch of an evaluation and print the batches of all languages, the rate and the time left.
+
+        Args:
+            done: What was done to it.
+            batches: How many there are in each loader.
+        """
+        self.evaluated += 1
+        if self.is_due():
+            total = sum(batches)
+            pace = self.pace(self.evaluated, total, self.evaluation_started, "batches")
+            self.say(f"{done} batch {self.evaluated} of {total:g}, {pace}")
+
+    def is_due(self) -> bool:
+        """Say whether the last line is long enough ago, and take the time of this one."""
+        now = time.monotonic()
+        if now - self.printed < self.every_seconds:
+            return False
+        self.printed = now
+        return True
+
+    def pace(self, done: int, total: float, started: float, unit: str) -> str:
+        """Return the rate, and the time left where it is known."""
+        rate = done / max(time.monotonic() - started, 1e-9)
+        left = f", {clock((total - done) / rate)} left" if rate > 0 and total != float("inf") else ""
+        return f"{rate:.2f} {unit}/s{left}"
 
     def say(self, line: str) -> None:
         """Print a line at once."""

@@ -1,6 +1,5 @@
 """`ernie-m check`: parses recipes alone and with their fragments and tests their rules, without training."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from ernie_m.errors import InputError
 
+from .class_paths import instance_of
 from .cli import RecipeCLI
 from .preparation import prepare
 from .record import shown_config
@@ -19,10 +19,8 @@ from .targets import parse
 def classes(settings: Settings) -> Iterator[str]:
     """The data and the model accept their arguments; neither reads or builds anything when it is made."""
     for part in ("data", "model"):
-        content = settings[part]
-        module, _, name = content["class_path"].rpartition(".")
         try:
-            getattr(importlib.import_module(module), name)(**(content.get("init_args") or {}))
+            instance_of(settings[part])
         except InputError as error:
             yield f"{part}: {error}"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ernie_m.errors import InputError
+from ernie_m.files import whole
 
 from .targets import BEST, LAST
 
@@ -43,14 +44,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             InputError: The disk is full; the checkpoint before is still there.
         """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with whole(target) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(target)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "write" not in str(error):
                 raise
@@ -58,8 +56,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{target}: the checkpoint cannot be written: {str(error).splitlines()[0]}. Free space or set another "
                 "--run.directory; the checkpoints written before are whole"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = lambda storage, location: storage, weights_only: bool | None = True

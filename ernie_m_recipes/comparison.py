@@ -17,7 +17,7 @@ from .check import resolved
 from .record import RESULTS, RUN_ALONE, read_json
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
-from .tables import MEAN, Results, is_score
+from .tables import MEAN, ResultsByLanguage, is_score
 from .targets import CONFIG, RECORD, is_recipe
 
 SPLITS = {"test": "test", "validate": "validation"}
@@ -55,12 +55,12 @@ class Run:
     is_whole: bool
     changes: list[str] | None
     card: CardRow | None
-    results: Results
+    results: ResultsByLanguage
 
 
 @dataclass(frozen=True)
-class Score:
-    """One language's score, in percent.
+class ScoreOverSeeds:
+    """One language's score over the seeds of an experiment, in percent.
 
     Attributes:
         mean: Over the seeds.
@@ -101,7 +101,7 @@ class Comparison:
     row: CardRow | None
     card: str
     changes: list[str] | None
-    scores: dict[str, dict[str, Score]]
+    scores: dict[str, dict[str, ScoreOverSeeds]]
 
     @property
     def notes(self) -> list[str]:
@@ -141,7 +141,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
         raise InputError(f"{folder}: {CONFIG}, {RECORD} or {RESULTS} was not written by `fit`: {error}") from error
     if record.get("status") != "finished":
         return f"its status is {record.get('status')!r}, not 'finished'"
-    results: Results | None = found.get(stage)
+    results: ResultsByLanguage | None = found.get(stage)
     if not results:
         others = [name for name in SPLITS if found.get(name)]
         return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
@@ -240,7 +240,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         card += "; presumably over tokens, as Baidu's code counts (subtoken_f1); f1 is over words"
     order = [language for language in published or {} if language in tested]
     order += [language for language in tested if language not in order]
-    scores: dict[str, dict[str, Score]] = {}
+    scores: dict[str, dict[str, ScoreOverSeeds]] = {}
     for language in [*order, MEAN]:
         metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_score(m))
         for metric in metrics:
@@ -260,7 +260,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
     )
 
 
-def score(values: Sequence[float], published: float | None) -> Score:
+def score(values: Sequence[float], published: float | None) -> ScoreOverSeeds:
     """Return what several seeds say together.
 
     Args:
@@ -269,7 +269,7 @@ def score(values: Sequence[float], published: float | None) -> Score:
     """
     mean = float(np.mean(values))
     low, high = bootstrap_interval(values) if len(values) > 1 else (None, None)
-    return Score(
+    return ScoreOverSeeds(
         mean,
         float(np.std(values, ddof=1)) if len(values) > 1 else None,
         low,

@@ -1,9 +1,7 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
-import importlib
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import ernie_m
 from ernie_m.errors import InputError
+from ernie_m.files import whole
 
+from .class_paths import class_at
+from .compat import auto_classes, class_path_of
 from .record import RESULTS, read_json, shown_config, versions, write_json
 from .resume import load
 from .tables import MEAN, rows_of
@@ -80,21 +81,13 @@ def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any],
     if arguments.get("single_separator") and hasattr(tokenizer, "pair_separators"):
         tokenizer = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole(target) as partial:
         save(network, tokenizer, partial)
         header = f"# The settings that made this network. Score it: ernie-m test {target.name}\n"
         recipe = yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True)
         (partial / RECIPE).write_text(header + recipe, encoding="utf-8")
         write_json(partial / FACTS, {"versions": versions(), "results": results})
         (partial / CARD).write_text(model_card(network, config, results), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
@@ -107,12 +100,10 @@ def restore_network(checkpoint: Path) -> PreTrainedModel:
     Raises:
         InputError: It does not say which class made it.
     """
-    class_path = load(checkpoint).get("hyper_parameters", {}).get("_class_path")
+    class_path = class_path_of(load(checkpoint))
     if class_path is None:
         raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
-    module_name, _, name = class_path.rpartition(".")
-    module_class = getattr(importlib.import_module(module_name), name)
-    module = module_class.load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
+    module = class_at(class_path).load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
     network: PreTrainedModel = module.eval().network
     return network
 
@@ -139,8 +130,7 @@ def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     write_json(folder / "config.json", config)
 
 
-@contextmanager
-def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:
     """Make `save_pretrained` copy ERNIE-M's code, through transformers' own mechanism, for the time of an export."""
     wanted: list[tuple[Any, str]] = []
     if isinstance(network, ernie_m.ErnieMPreTrainedModel):
@@ -148,14 +138,7 @@ def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         wanted.append((type(network.config), "AutoConfig"))
     if isinstance(tokenizer, ernie_m.ErnieMTokenizer):
         wanted.append((type(tokenizer), "AutoTokenizer"))
-    before = [(cls, cls.__dict__.get("_auto_class", None)) for cls, _ in wanted]
-    try:
-        for cls, auto_class in wanted:
-            cls.register_for_auto_class(auto_class)
-        yield
-    finally:
-        for cls, auto_class in before:
-            cls._auto_class = auto_class
+    return auto_classes(wanted)
 
 
 def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Mapping[str, Any]) -> str:

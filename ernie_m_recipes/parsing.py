@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 from jsonargparse import set_parsing_settings
@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 
 from ernie_m.errors import InputError
 
+from .class_paths import class_at
+from .compat import actions_of
 from .registry import did_you_mean
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
@@ -75,7 +77,7 @@ class RecipeParser(LightningArgumentParser):
         Args:
             full: Keys with their dots; otherwise their last parts, with the arguments of the classes in use.
         """
-        actions = [*self._actions, *(self.inner._actions if self.inner is not None else [])]
+        actions = [*actions_of(self), *(actions_of(self.inner) if self.inner is not None else [])]
         keys = {action.dest for action in actions if action.dest not in ("help", "config", "subcommand")}
         classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
         arguments = {name for path in classes for name in arguments_of(path)}
@@ -137,14 +139,22 @@ def read(path: Path) -> str:
         return ""
 
 
-def arguments_of(class_path: str) -> Iterable[str]:
-    """Return the names of the arguments of a class given by its dotted path; none where there is no such class."""
-    module, _, name = class_path.rpartition(".")
+def arguments_of(class_path: str) -> Iterator[str]:
+    """Yield the names of the arguments of a class given by its dotted path; none where there is no such class.
+
+    Args:
+        class_path: Its module and name. What it takes as `**kwargs` are the arguments of its base.
+    """
     try:
-        target: Any = getattr(__import__(module, fromlist=[name]), name)
-        return list(inspect.signature(target).parameters)
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return []
+        bases = class_at(class_path).__mro__
+    except (InputError, AttributeError):
+        return
+    for base in bases:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            yield from (one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+            if not any(one.kind == one.VAR_KEYWORD for one in parameters):
+                return
 
 
 def check_yaml(path: Path) -> None:

@@ -14,8 +14,9 @@ import pyarrow
 from pyarrow import parquet
 
 from ernie_m.errors import InputError
+from ernie_m.files import write_text
 
-from .record import save_table, write_text
+from .record import save_table
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 """Of predictions that stand beside rows; a data module whose files are no rows names its own `prediction_formats`."""

@@ -8,10 +8,11 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from transformers.utils.logging import disable_progress_bar
 
 from ernie_m.errors import InputError
+
+from .compat import JsonargparseDeprecationWarning
 
 
 def refuse_shadows() -> None:

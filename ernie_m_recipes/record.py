@@ -22,6 +22,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pyarrow import parquet
 
+from ernie_m.files import whole, write_text
+
 from . import __version__
 from .registry import asset_root
 from .targets import CONFIG, RECORD
@@ -34,17 +36,6 @@ PACKAGES = ( "torch", "lightning", "transformers", "datasets", "tokenizers", "se
 )  # fmt: skip
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "ernie_m", "ernie_m_recipes", "lightning_modules", "datamodules")
 RUN_ALONE = ("ckpt_path", "weights_only", "verbose", "return_predictions", "resume")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its target and rename it, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -242,13 +233,8 @@ def save_predictions(folder: Path, stage: str, tables: Mapping[str, pyarrow.Tabl
 
 def save_table(path: Path, table: pyarrow.Table) -> None:
     """Write a Parquet file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as partial:
         parquet.write_table(table, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def command_line(stage: str, words: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ernie_m.errors import InputError
+from ernie_m.files import write_text
 
-from .comparison import Comparison, Run, Score, compare, groups_of, read_run
+from .comparison import Comparison, Run, ScoreOverSeeds, compare, groups_of, read_run
 from .preparation import prepare
-from .record import write_text
 from .report_page import as_html
 from .tables import print_table
 
@@ -39,7 +39,7 @@ def table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return titles, rows
 
 
-def cells(one: Score | None, several: bool, has_card: bool) -> list[str]:
+def cells(one: ScoreOverSeeds | None, several: bool, has_card: bool) -> list[str]:
     """Return the cells of one score, empty where it has no value."""
     if one is None:
         return [""] * (1 + 2 * several + 2 * has_card)
@@ -80,7 +80,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
     """Return one line per language and metric."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = list(Score.__dataclass_fields__)
+    names = list(ScoreOverSeeds.__dataclass_fields__)
     writer.writerow(["recipe", "stage", "seeds", "language", "metric", *names])
     for comparison in comparisons:
         start = [comparison.recipe, comparison.stage, " ".join(map(str, comparison.seeds))]

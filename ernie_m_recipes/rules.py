@@ -1,8 +1,9 @@
 """Rules between the values of a recipe, which no type can express."""
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from .class_paths import class_at
 
 LONGEST = 512
 HEADLINES = ("accuracy", "f1")
@@ -21,8 +22,7 @@ def arguments(settings: Settings, part: str) -> Mapping[str, Any]:
 
 def headline_of(settings: Settings) -> str:
     """Return the name of the score that the model's class gives first."""
-    module, _, name = settings["model"]["class_path"].rpartition(".")
-    return str(getattr(getattr(importlib.import_module(module), name), "headline", "accuracy"))
+    return str(getattr(class_at(settings["model"]["class_path"]), "headline", "accuracy"))
 
 
 def trains(settings: Settings) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-Results = Mapping[str, Mapping[str, float]]
+ResultsByLanguage = Mapping[str, Mapping[str, float]]
+"""Language to metric to value; `mean` is a language."""
+
 NOT_SCORES = ("examples", "missing", "ties", "duplicates", "chance", "collapsed")
 LAYER = "layer_"
 """What the names of the scores of single layers begin with."""
@@ -19,7 +21,7 @@ def is_score(name: str) -> bool:
     return name not in NOT_SCORES and not name.startswith(LAYER)
 
 
-def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]:
+def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[list[str]]]:
     """Lay results of several evaluations side by side.
 
     Each evaluation shows its first metric; the last one, which is what the run is for, shows all.
@@ -30,7 +32,7 @@ def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]
     Returns:
         The titles, and one row per language with percentages, the mean last.
     """
-    shown: list[tuple[str, Results, str]] = []
+    shown: list[tuple[str, ResultsByLanguage, str]] = []
     for number, (name, results) in enumerate(columns.items(), start=1):
         metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if is_score(m)))
         shown += [(name, results, metric) for metric in metrics[:1]]
@@ -53,7 +55,7 @@ def rows_of(columns: Mapping[str, Results]) -> tuple[list[str], list[list[str]]]
     return titles, rows
 
 
-def print_scores(title: str, columns: Mapping[str, Results]) -> None:
+def print_scores(title: str, columns: Mapping[str, ResultsByLanguage]) -> None:
     """Print a per-language table, in percent, then the means of single layers and how many ties there were, if any.
 
     Args:

@@ -41,6 +41,11 @@ class Invocation:
     is_rehearsal: bool = False
     configs: list[Path] = field(default_factory=list)
 
+    @property
+    def asks_for_help(self) -> bool:
+        """Whether the options are to be listed and nothing else."""
+        return bool({"--help", "-h"} & set(self.arguments))
+
 
 def chosen_checkpoint(run: Path) -> Path:
     """Return the checkpoint of a run that counts.
@@ -111,7 +116,7 @@ def parse(stage: str, words: Sequence[str]) -> Invocation:
             raise InputError(f"{stage}: unexpected {word!r}; options start with two dashes, the target comes first")
     if target is not None:
         use_target(call, target)
-    if not call.configs and not {"--help", "-h"} & set(call.arguments):
+    if not call.configs and not call.asks_for_help:
         raise InputError(
             f"{stage} needs a recipe (`ernie-m {stage} --config xnli/transfer_base`; `ernie-m ls` lists them)"
             + (

@@ -1,23 +1,23 @@
 """`ernie-m trim`: a folder for transformers with the vocabulary of some languages alone."""
 
 import argparse
-import importlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import ernie_m
 from datamodules.text_files import read_lines
 from ernie_m.errors import InputError
+from ernie_m.files import whole, write_text
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
+from .class_paths import instance_of
 from .cli import RecipeCLI
 from .export import CARD, FACTS, called, save
 from .preparation import prepare
-from .record import read_json, write_json, write_text
+from .record import read_json, write_json
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
 
 
@@ -47,9 +47,7 @@ def texts_in(source: str, languages: Sequence[str]) -> Iterator[str]:
     if not (Path(source) / RECIPE).is_file():
         raise InputError(f"{source!r} has no {RECIPE} that names data; give texts with --text instead of --languages")
     prepare()
-    settings = RecipeCLI(parse("test", [source]), build=False).config["test"].data
-    module, _, name = settings.class_path.rpartition(".")
-    data: Any = getattr(importlib.import_module(module), name)(**settings.init_args.as_dict())
+    data = instance_of(RecipeCLI(parse("test", [source]), build=False).config["test"].data.as_dict())
     return chain.from_iterable(data.texts(language) for language in languages)
 
 
@@ -100,19 +98,12 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
     network = network_class.from_pretrained(ernie_m.resolve(source))
     trim_network(network, selection)
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole(target.absolute()) as partial:
         partial.mkdir()
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
         if (Path(source) / RECIPE).is_file():
             shutil.copyfile(Path(source) / RECIPE, partial / RECIPE)
         describe(source, partial, chosen_by, selection, len(tokenizer))
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return selection
 
 

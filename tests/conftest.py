@@ -1,5 +1,6 @@
-"""Fixtures that every folder of tests shares."""
+"""Fixtures that every folder of tests shares, and the option `--cpu-bf16`."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,17 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what shows that no test depends on what the processor can do, although recipes do."""
+    parser.addoption("--cpu-bf16", choices=["yes", "no"], help="run as where bfloat16 is, or is not, faster on the CPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the option on, to the processes that tests start too."""
+    if stated := config.getoption("--cpu-bf16"):
+        os.environ["ERNIE_M_CPU_BF16"] = stated
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

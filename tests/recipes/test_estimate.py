@@ -10,16 +10,28 @@ from lightning.pytorch import Trainer
 from ernie_m_recipes.estimate import tokens_of, validations
 
 
-@pytest.mark.parametrize(("before", "often"), [("false", ""), ("true", "2 times ")])
+@pytest.mark.parametrize(
+    ("has_bf16", "precision", "before", "often"),
+    [(False, "32-true", "false", ""), (True, "bf16-mixed", "true", "2 times ")],
+)
 def test_it_says_memory_and_time_and_writes_nothing(
-    before: str, often: str, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+    has_bf16: bool,
+    precision: str,
+    before: str,
+    often: str,
+    quick: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ernie_m,
 ) -> None:
+    """In the recipe's own precision where the processor has it."""
     monkeypatch.chdir(tmp_path)
-    options = [*quick, f"--run.evaluate_before_fit={before}"]
+    monkeypatch.setattr("ernie_m_recipes.devices.cpu_has_bf16", lambda: has_bf16)
+    options = [*quick, "--trainer.precision=bf16-mixed", f"--run.evaluate_before_fit={before}"]
     code, out, err = ernie_m("estimate", "--config", "xnli/transfer_base", "--steps", "3", *options)
     assert code == 0, err
     assert "val/accuracy" not in out
-    assert "xnli/transfer_base on 1 x cpu, precision 32-true" in out
+    assert f"xnli/transfer_base on 1 x cpu, precision {precision}" in out
     assert re.search(r"memory +\d+\.\d GiB at most in a process", out)
     assert re.search(r"training +\d+:\d\d: 12 steps \(2\.0 epochs\), [\d.]+ examples/s, [\d,]+ tokens/s", out)
     assert re.search(r"validation +\d+:\d\d: 4 times 24 examples", out)

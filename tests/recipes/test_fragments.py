@@ -26,7 +26,7 @@ def test_a_fragment_runs(
     fragment: str, options: list[str], quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
 ) -> None:
     if fragment in PACKAGES:
-        pytest.importorskip(PACKAGES[fragment])
+        pytest.importorskip(PACKAGES[fragment], reason="needs the extra `loggers`, which the tests do not install")
     monkeypatch.chdir(tmp_path)
     own = ("--trainer.val_check_interval", "--trainer.max_epochs", "--trainer.max_steps", "--trainer.log_every")
     kept = [

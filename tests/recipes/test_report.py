@@ -341,7 +341,7 @@ def test_the_heat_map_holds_every_language_and_model(page: Path) -> None:
     assert text.count('class="fill"') == 16 * (2 + len(card))
 
 
-@pytest.mark.skipif(not BROWSERS, reason="no Chromium")
+@pytest.mark.skipif(not BROWSERS, reason="needs Chromium, which looks at the page")
 def test_a_browser_shows_it_without_scrolling_sideways(page: Path) -> None:
     # In frames, since a window cannot be as narrow as a phone.
     widths = (390, 1280)

@@ -5,6 +5,7 @@ import datetime
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow
 import pytest
@@ -19,9 +20,9 @@ from datamodules.reading import read_whole
 from ernie_m import ErnieMConfig, ErnieMModel
 from ernie_m.errors import InputError
 from ernie_m_recipes import predictions, record, resume
-from ernie_m_recipes.callbacks import StepSeed, clock
+from ernie_m_recipes.callbacks import PlainProgress, StepSeed, clock
 from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
-from ernie_m_recipes.devices import runs_alone, supported_precision
+from ernie_m_recipes.devices import BF16_VARIABLE, cpu_has_bf16, runs_alone, supported_precision
 from ernie_m_recipes.export import model_card, origin, usage
 from ernie_m_recipes.messages import explain
 from ernie_m_recipes.parsing import shorten
@@ -231,6 +232,35 @@ def test_sixteen_bits_fall_back_only_where_they_must(monkeypatch: pytest.MonkeyP
     assert supported_precision("bf16-mixed", "tpu") == "bf16-mixed"
     monkeypatch.setattr("ernie_m_recipes.devices.cpu_has_bf16", lambda: True)
     assert supported_precision("bf16-mixed", "cpu") == "bf16-mixed"
+    assert supported_precision("bf16-true", "cpu") == "bf16-true"
+    with pytest.warns(UserWarning, match="falls back to 32-true"):
+        assert supported_precision("16-mixed", "cpu") == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "stated", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "", True),
+        ({"avx512_bf16": False, "amx_bf16": True}, "", True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, "", False),
+        ({"bf16": True, "sve_bf16": True}, "", False),
+        ({}, "", False),
+        ({}, "yes", True),
+        ({"avx512_bf16": True}, "no", False),
+    ],
+)
+def test_bfloat16_is_used_where_it_was_measured_to_pay(
+    capabilities: dict[str, bool], stated: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setenv(BF16_VARIABLE, stated)
+    assert cpu_has_bf16() is expected
+
+
+def test_a_wrong_word_about_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BF16_VARIABLE, "1")
+    with pytest.raises(InputError, match="ERNIE_M_CPU_BF16 is '1'; set it to yes or no"):
+        cpu_has_bf16()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +306,41 @@ def test_only_the_users_mistakes_are_explained() -> None:
     assert explain(FileNotFoundError(2, "No such file", "a.csv")) == "there is no file a.csv"
     for error in (KeyError("x"), RuntimeError("shape"), ValueError("x"), AssertionError()):
         assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "done", "batches"),
+    [("validation", "validated", "num_val_batches"), ("test", "tested", "num_test_batches"),
+     ("predict", "predicted", "num_predict_batches")],
+)  # fmt: skip
+def test_an_evaluation_says_how_far_it_is_in_all_languages(
+    stage: str, done: str, batches: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = SimpleNamespace(sanity_checking=False, **{batches: [3, 5]})
+    now = [100.0]
+    monkeypatch.setattr("ernie_m_recipes.callbacks.time.monotonic", lambda: now[0])
+    progress = PlainProgress()
+    getattr(progress, f"on_{stage}_start")(trainer, None)
+    for number in range(8):
+        now[0] += 8.0
+        # The second loader begins with the fourth batch.
+        getattr(progress, f"on_{stage}_batch_end")(trainer, None, None, {}, number % 3, number // 3)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{done} batch 3 of 8, 0.12 batches/s, 0:40 left",
+        f"{done} batch 6 of 8, 0.12 batches/s, 0:16 left",
+    ]
+
+
+def test_nothing_is_said_of_a_sanity_check_nor_in_other_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = PlainProgress(every_seconds=0.0)
+    trainer = SimpleNamespace(sanity_checking=True, num_val_batches=[2], num_test_batches=[2])
+    progress.on_validation_start(trainer, None)
+    progress.on_validation_batch_end(trainer, None, None, {}, 0, 0)
+    progress.disable()
+    progress.on_test_batch_end(trainer, None, None, {}, 0, 0)
+    assert capsys.readouterr().out == ""
 
 
 def test_time_left_is_readable() -> None:

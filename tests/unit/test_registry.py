@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ernie_m_recipes import __version__, registry
-from ernie_m_recipes.__main__ import COMMANDS, HELPED_HERE, USAGE, main
+from ernie_m_recipes.__main__ import COMMANDS, USAGE, main
 from ernie_m_recipes.targets import parse
 
 
@@ -77,13 +77,38 @@ def test_the_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> No
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", HELPED_HERE)
-@pytest.mark.parametrize("option", ["-h", "--help"])
-def test_a_command_without_options_answers_with_the_overview(
-    command: str, option: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("ls", ["pattern", "--markdown"]),
+        ("cat", ["name"]),
+        ("cp", ["name", "target"]),
+        ("check", ["NAME"]),
+        ("export", ["source", "target"]),
+        ("estimate", ["--steps", "--config", "--trainer.max_epochs"]),
+        ("fit", ["--config", "--trainer.max_epochs", "--ckpt_path"]),
+        ("predict", ["--config", "--input FILE", "--output FILE"]),
+        ("report", ["RUN", "--output"]),
+        ("trim", ["source", "target", "--languages", "--text"]),
+        ("convert", ["SOURCE", "TARGET", "--head"]),
+    ],
+)
+def test_a_command_answers_with_its_own_arguments(
+    command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([command, option]) == 0
-    assert capsys.readouterr().out == USAGE
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out != USAGE
+    for argument in arguments:
+        assert argument in out
+
+
+@pytest.mark.parametrize("words", [["cat"], ["cp"], ["cp", "a", "b", "c"], ["export", "a"], ["ls", "--no"]])
+def test_arguments_that_are_missing_or_too_many_are_the_users_mistake(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert f"usage: ernie-m {words[0]}" in capsys.readouterr().err
 
 
 def test_a_fragment_of_other_recipes_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,97 @@
+"""What this package uses of libraries that they keep for themselves, and may change.
+
+A test of each (`tests/unit/test_compat.py`) says which library's change broke it.
+"""
+
+from argparse import Action, ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+__all__ = ["JsonargparseDeprecationWarning", "StageCLI", "actions_of", "auto_classes", "class_path_of"]
+
+
+class StageCLI(LightningCLI):
+    """Lightning's CLI for one stage, which it parses and builds and does not run.
+
+    The private steps of Lightning's constructor that its subclasses change have public names here.
+
+    Args:
+        stage: `fit`, `validate`, `test` or `predict`.
+        options: Lightning's own.
+    """
+
+    def __init__(self, stage: str, **options: Any) -> None:
+        self.stage = stage
+        super().__init__(**options)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the one stage: building the parsers of all four takes four times as long."""
+        return {self.stage: LightningCLI.subcommands()[self.stage]}
+
+    @property
+    def stage_parser(self) -> LightningArgumentParser:
+        """The parser of what stands after the stage."""
+        return self._subcommand_parsers[self.stage]
+
+    def check_settings(self) -> None:
+        """Look at the settings right after they were parsed; Lightning takes those of `ckpt_path` from it here."""
+
+    def seed(self) -> None:
+        """Seed everything before anything is built."""
+        super()._set_seed()
+
+    def written(self) -> dict[str, Any]:
+        """Return the settings as they are kept, in `config_dump` and with a checkpoint."""
+        raise NotImplementedError
+
+    def _parse_ckpt_path(self) -> None:
+        self._dump_config()
+        self.check_settings()
+
+    def _dump_config(self) -> None:
+        # Called again where the model is built.
+        if not hasattr(self, "config_dump"):
+            self.config_dump = self.written()
+
+    def _set_seed(self) -> None:
+        self.seed()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Do nothing: Lightning calls this at the end of the constructor."""
+
+
+def actions_of(parser: ArgumentParser) -> list[Action]:
+    """Return the arguments of a parser."""
+    return parser._actions
+
+
+def class_path_of(checkpoint: Mapping[str, Any]) -> str | None:
+    """Return the path of the class that Lightning's CLI built for a checkpoint; None where it did not.
+
+    Args:
+        checkpoint: The content of its file.
+    """
+    path: str | None = checkpoint.get("hyper_parameters", {}).get("_class_path")
+    return path
+
+
+@contextmanager
+def auto_classes(registered: Sequence[tuple[Any, str]]) -> Iterator[None]:
+    """Register classes for transformers' Auto classes for a while, so that saving an instance copies its code along.
+
+    Args:
+        registered: Each class with the name of the Auto class that is to load it. transformers can register but not
+            forget.
+    """
+    before = [(cls, cls.__dict__.get("_auto_class", None)) for cls, _ in registered]
+    try:
+        for cls, auto_class in registered:
+            cls.register_for_auto_class(auto_class)
+        yield
+    finally:
+        for cls, auto_class in before:
+            cls._auto_class = auto_class

@@ -1,0 +1,88 @@
+"""What libraries keep for themselves and this package uses does what it did; a failure names the one that changed."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+from transformers import PretrainedConfig
+
+from ernie_m_recipes.compat import (
+    JsonargparseDeprecationWarning,
+    StageCLI,
+    actions_of,
+    auto_classes,
+    class_path_of,
+)
+
+
+def test_jsonargparse_warns_of_old_names_with_a_class_of_its_own() -> None:
+    assert issubclass(JsonargparseDeprecationWarning, Warning), "jsonargparse._deprecated has another kind of warning"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+        warnings.warn("old", JsonargparseDeprecationWarning, stacklevel=1)
+    assert caught == []
+
+
+class Network(BoringModel):
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class Recorded(StageCLI):
+    """Notes which of the steps Lightning takes, in which order."""
+
+    def __init__(self, *words: str) -> None:
+        self.steps: list[str] = []
+        classes = {"model_class": BoringModel, "subclass_mode_model": True, "datamodule_class": BoringDataModule}
+        super().__init__("fit", args=["fit", f"--model={Network.__module__}.Network", *words], **classes)
+
+    def check_settings(self) -> None:
+        self.steps.append(f"checked, {self.config_dump['ckpt_path']}")
+
+    def seed(self) -> None:
+        super().seed()
+        self.steps.append("seeded")
+
+    def before_instantiate_classes(self) -> None:
+        self.steps.append("building")
+
+    def written(self) -> dict[str, Any]:
+        self.steps.append("dumped")
+        return self.config["fit"].as_dict()
+
+    def before_fit(self) -> None:
+        self.steps.append("run")
+
+
+@pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter")
+def test_lightnings_cli_takes_its_steps_in_the_known_order(tmp_path: Path) -> None:
+    changed = "LightningCLI has other private steps than _parse_ckpt_path, _set_seed, _dump_config and _run_subcommand"
+    for name in ("_parse_ckpt_path", "_set_seed", "_dump_config", "_run_subcommand", "_add_subcommands"):
+        assert callable(getattr(LightningCLI, name, None)), changed
+    cli = Recorded(f"--trainer.default_root_dir={tmp_path}", "--seed_everything=7")
+    assert cli.steps == ["dumped", "checked, None", "seeded", "building"], changed
+    assert torch.initial_seed() == 7, changed
+    assert cli.stage_parser is not cli.parser, "LightningCLI keeps its subcommands' parsers elsewhere"
+    assert list(cli.subcommands()) == ["fit"]
+    names = [action.dest for action in actions_of(cli.stage_parser)]
+    assert {"trainer.max_epochs", "config"} <= set(names), "argparse or jsonargparse keeps arguments elsewhere"
+    # What a checkpoint says of its class is written by Lightning's CLI, and read by ours.
+    saved = {"hyper_parameters": dict(cli.model.hparams)}
+    assert class_path_of(saved) == f"{Network.__module__}.Network", "LightningCLI names a checkpoint's class elsewhere"
+    assert class_path_of({}) is None
+
+
+def test_transformers_can_be_made_to_forget_an_auto_class(tmp_path: Path) -> None:
+    class Config(PretrainedConfig):
+        model_type = "compat_test"
+
+    with auto_classes([(Config, "AutoConfig")]):
+        assert Config._auto_class == "AutoConfig", "register_for_auto_class of transformers keeps the name elsewhere"
+    Config().save_pretrained(tmp_path)
+    assert "auto_map" not in (tmp_path / "config.json").read_text(encoding="utf-8")
