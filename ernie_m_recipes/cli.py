@@ -166,7 +166,7 @@ class RecipeCLI(StageCLI):
             arguments["label_names"] = list(self.datamodule.label_names)
         if checkpoint := self.config[self.stage].ckpt_path:
             # The checkpoint says how to build its network, so that the backbone is not needed again.
-            self.model.restore_from = str(checkpoint)
+            self.model.announce(restore_from=checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the callbacks that every run has.

@@ -91,9 +91,9 @@ class StageRun:
                 resume.take_best(Path(self.settings.ckpt_path), self.folder)
         elif self.settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if self.settings.run.test_after_fit else self.trainer.validate
-            self.model.training_follows = True
+            self.model.announce(training_follows=True)
             evaluate(self.model, datamodule=self.data, verbose=False)
-            self.model.training_follows = False
+            self.model.announce()
             self.keep("before")
             show("Before training", {"before": self.model.results})
 

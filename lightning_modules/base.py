@@ -1,13 +1,12 @@
 """What every task shares: building the network, the optimiser, exact micro-batches, and gathering of predictions."""
 
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -21,7 +20,7 @@ from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_acti
 from .compilation import CompileChoice, compile_layers
 from .evaluation import COUNTS, DevelopmentRecord, Results, Stage, expected_examples, score_languages
 from .gathering import gather_examples
-from .memory import MemoryLimit, is_out_of_memory
+from .memory import MemoryLimit
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
 from .watch import LossWatch
 
@@ -29,7 +28,6 @@ Batch = dict[str, Tensor]
 
 _PREFIX = {"validate": "val", "test": "test"}
 _NOT_LOGGED = (*COUNTS, "chance")
-_RESTORED_CONFIG: ContextVar[PreTrainedConfig | None] = ContextVar("restored_config", default=None)
 
 
 class TaskModule(LightningModule):
@@ -46,12 +44,9 @@ class TaskModule(LightningModule):
       what guessing gives), and `mean` over the languages. Logged as `val/<language>/accuracy` and `val/accuracy`,
       `test/...` alike.
 
-    Set `restore_from` to the checkpoint that the trainer is about to load: the network is then built from it without
-    the backbone. (Lightning tells a module of its checkpoint only after the network is built.) Set `training_follows`
-    for an evaluation before training: a head that is random is then scored, not refused.
-
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM.
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM. One that
+            was fine-tuned for the task keeps its head; labels are matched by name.
         from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
             tokenizer alone is read.
         init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
@@ -94,9 +89,11 @@ class TaskModule(LightningModule):
         attn_implementation: str = "auto",
         torch_compile: CompileChoice = False,
         trust_remote_code: bool = False,
+        # No option: what `load_from_checkpoint` found. jsonargparse leaves names that begin so alone.
+        _network_config: PreTrainedConfig | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["_network_config"])
         self.backbone = backbone
         self.from_scratch = from_scratch
         self.init_from = init_from
@@ -114,15 +111,14 @@ class TaskModule(LightningModule):
         self.torch_compile: CompileChoice = torch_compile
         self.trust_remote_code = trust_remote_code
         self.languages: list[str] = []
-        self.restore_from: str | None = None
-        self.training_follows = False
+        self._network_config = _network_config
+        self.announce()
         self.tables: dict[str, pa.Table] = {}
         self.results: Results = {}
         self._token_ids: Tensor | None = None
         self._language_ids: Tensor | None = None
         self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
         self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
-        self._awaited: tuple[list[Batch], Tensor] | None = None
         self._random_parameters: list[str] = []
         self._rows: list[Batch] = []
         self._stage: Stage = "validate"
@@ -188,6 +184,17 @@ class TaskModule(LightningModule):
 
     # Building
 
+    def announce(self, *, restore_from: str | Path | None = None, training_follows: bool = False) -> None:
+        """Say, before a trainer runs, what it is going to do with this module.
+
+        Args:
+            restore_from: The checkpoint that it is about to load: the network is then built from it without the
+                backbone. (Lightning tells a module of its checkpoint only after the network is built.)
+            training_follows: Whether an evaluation stands before training: a head that is random is then scored, not
+                refused.
+        """
+        self.restore_from, self.training_follows = restore_from, training_follows
+
     @property
     def source(self) -> networks.Source:
         """Where the network comes from."""
@@ -218,7 +225,7 @@ class TaskModule(LightningModule):
             shrink_to_active(self.network, self._token_ids)
 
     def _build(self) -> None:
-        restored = _RESTORED_CONFIG.get()
+        restored = self._network_config
         if restored is None and self.restore_from is not None:
             restored = networks.checkpoint_config(self.restore_from)
         strategy = None if self._trainer is None else self.trainer.strategy
@@ -325,32 +332,8 @@ class TaskModule(LightningModule):
         """Sharded processes must all run the same number of micro-batches."""
         return not isinstance(self.trainer.strategy, ModelParallelStrategy)
 
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Back-propagate; on one device, take the step again where the last micro-batch's does not fit.
-
-        Args:
-            loss: The loss, scaled where the precision asks for it.
-            args: What Lightning adds, as `kwargs`.
-            kwargs: See `args`.
-        """
-        step, self._awaited = self._awaited, None
-        try:
-            super().backward(loss, *args, **kwargs)
-            return
-        except RuntimeError as error:
-            # Several processes already wait for each other.
-            if step is None or not is_out_of_memory(error) or isinstance(self.trainer.strategy, ParallelStrategy):
-                raise
-        parts, unscaled = step
-        for held in (loss, unscaled):
-            held.detach_()  # Lightning still holds it, and with it what the failed pass kept
-        self._memory_limit.shrink(parts, self.trainer.global_step)
-        again = cast(Tensor, self.trainer.strategy.training_step(parts[::-1], 0))
-        self.trainer.strategy.backward(again, None)
-
     def _accumulate(self, batch: list[Batch]) -> Tensor:
         self._check_micro_batches(batch)
-        self._awaited = None
         # Here and not in Lightning's closure, which clears gradients between this method and the last backward pass.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
@@ -364,7 +347,6 @@ class TaskModule(LightningModule):
                     self.trainer.strategy.backward(loss, None)
         loss = self.loss(batch[-1])
         self._note_loss(total + loss.detach())
-        self._awaited = batch, loss
         return loss
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
@@ -578,11 +560,8 @@ class TaskModule(LightningModule):
             weights_only: Read nothing that could run code.
             arguments: Arguments of the class that replace the saved ones.
         """
-        token = _RESTORED_CONFIG.set(networks.checkpoint_config(checkpoint_path))
-        try:
-            module: Self = super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
-            )
-        finally:
-            _RESTORED_CONFIG.reset(token)
+        arguments["_network_config"] = networks.checkpoint_config(checkpoint_path)
+        module: Self = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+        )
         return module

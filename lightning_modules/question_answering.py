@@ -9,14 +9,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTrainedModel
 
-from ernie_m.errors import InputError
+from ernie_m.errors import check_positive
 
 from . import labels, networks
 from .answer_scores import Protocol, answer_scores
 from .answer_spans import Spans, best_spans, merge_windows
 from .base import Batch, TaskModule
-from .compilation import CompileChoice
-from .optimization import DecayVariant, Schedule
 
 
 class QuestionAnswering(TaskModule):
@@ -43,76 +41,25 @@ class QuestionAnswering(TaskModule):
     `n_best_scores` (float32).
 
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM or mBERT. A network
-            fine-tuned for question answering keeps its head.
         max_answer_length: Tokens of the longest answer.
         n_best_size: Answers of a question that the tables hold.
         protocol: Whose scores: "mlqa", by language, or "squad", as XTREME scores XQuAD and TyDiQA-GoldP.
-        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
-            tokenizer alone is read.
-        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
-        learning_rate: Learning rate of the head, at the end of the warm-up.
-        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
-        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
-            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
-        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
-        adam_betas: Decay rates of Adam's two moments.
-        adam_eps: Adam's epsilon.
-        warmup_ratio: Share of all steps in which the learning rate rises from 0.
-        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
-        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
-            but not the result.
-        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
-        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
-        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
-        trust_remote_code: Run code that the backbone's folder carries.
+        args: What `TaskModule` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
     headline: ClassVar[str] = "f1"
 
     def __init__(
         self,
-        backbone: str,
+        *args: Any,
         max_answer_length: int = 100,
         n_best_size: int = 20,
         protocol: Protocol = "mlqa",
-        from_scratch: dict[str, Any] | None = None,
-        init_from: str | None = None,
-        learning_rate: float = 5e-5,
-        layer_decay: float = 0.8,
-        decay_variant: DecayVariant = "baidu",
-        weight_decay: float = 0.0,
-        adam_betas: tuple[float, float] = (0.9, 0.999),
-        adam_eps: float = 1e-6,
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        active_vocabulary: bool = False,
-        gradient_checkpointing: bool = False,
-        attn_implementation: str = "auto",
-        torch_compile: CompileChoice = False,
-        trust_remote_code: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            from_scratch=from_scratch,
-            init_from=init_from,
-            learning_rate=learning_rate,
-            layer_decay=layer_decay,
-            decay_variant=decay_variant,
-            weight_decay=weight_decay,
-            adam_betas=adam_betas,
-            adam_eps=adam_eps,
-            warmup_ratio=warmup_ratio,
-            schedule=schedule,
-            active_vocabulary=active_vocabulary,
-            gradient_checkpointing=gradient_checkpointing,
-            attn_implementation=attn_implementation,
-            torch_compile=torch_compile,
-            trust_remote_code=trust_remote_code,
-        )
-        for name, size in (("max_answer_length", max_answer_length), ("n_best_size", n_best_size)):
-            if size < 1:
-                raise InputError(f"{name} is {size}; it must be at least 1")
+        super().__init__(*args, **kwargs)
+        check_positive(max_answer_length=max_answer_length, n_best_size=n_best_size)
         self.max_answer_length = max_answer_length
         self.n_best_size = n_best_size
         self.protocol: Protocol = protocol

@@ -17,10 +17,9 @@ from ernie_m.errors import InputError
 
 from . import networks, scores
 from .base import Batch, TaskModule
-from .compilation import CompileChoice
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
 from .layer_sweep import LayerSweep
-from .optimization import FAMILIES, DecayVariant, Schedule
+from .optimization import FAMILIES
 
 Pooling = Literal["mean", "cls"]
 Objective = Literal["softmax", "hardest_negative"]
@@ -57,7 +56,6 @@ class SentenceRetrieval(TaskModule):
     `prediction_<direction>` (the example id of the nearest) and `similarity_<direction>` (its cosine).
 
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT.
         pooling: "mean" of all tokens that are not padding, or the vector of the first ("cls").
         layer: Encoder layers below the vectors: 0 for the embeddings, all where null. XTREME's "layer 7" is 8 here.
         objective: What is trained, "softmax" or "hardest_negative".
@@ -66,31 +64,15 @@ class SentenceRetrieval(TaskModule):
         counted: The direction whose score is called `accuracy`, "source_to_target" or "target_to_source"; "both" for
             their mean.
         sweep_layers: Score every layer in evaluations, from the same pass through the network.
-        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
-            tokenizer alone is read.
-        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
-        learning_rate: Learning rate at the top, at the end of the warm-up.
-        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
-        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
-            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
-        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
-        adam_betas: Decay rates of Adam's two moments.
-        adam_eps: Adam's epsilon.
-        warmup_ratio: Share of all steps in which the learning rate rises from 0.
-        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
-        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
-            but not the result.
-        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
-        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
-        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
-        trust_remote_code: Run code that the backbone's folder carries.
+        args: What `TaskModule` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
     max_micro_batches: ClassVar[int | None] = 1
 
     def __init__(
         self,
-        backbone: str,
+        *args: Any,
         pooling: Pooling = "mean",
         layer: int | None = None,
         objective: Objective = "softmax",
@@ -98,40 +80,9 @@ class SentenceRetrieval(TaskModule):
         learn_temperature: bool = False,
         counted: Counted = "both",
         sweep_layers: bool = False,
-        from_scratch: dict[str, Any] | None = None,
-        init_from: str | None = None,
-        learning_rate: float = 5e-5,
-        layer_decay: float = 0.8,
-        decay_variant: DecayVariant = "baidu",
-        weight_decay: float = 0.0,
-        adam_betas: tuple[float, float] = (0.9, 0.999),
-        adam_eps: float = 1e-6,
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        active_vocabulary: bool = False,
-        gradient_checkpointing: bool = False,
-        attn_implementation: str = "auto",
-        torch_compile: CompileChoice = False,
-        trust_remote_code: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            from_scratch=from_scratch,
-            init_from=init_from,
-            learning_rate=learning_rate,
-            layer_decay=layer_decay,
-            decay_variant=decay_variant,
-            weight_decay=weight_decay,
-            adam_betas=adam_betas,
-            adam_eps=adam_eps,
-            warmup_ratio=warmup_ratio,
-            schedule=schedule,
-            active_vocabulary=active_vocabulary,
-            gradient_checkpointing=gradient_checkpointing,
-            attn_implementation=attn_implementation,
-            torch_compile=torch_compile,
-            trust_remote_code=trust_remote_code,
-        )
+        super().__init__(*args, **kwargs)
         if temperature <= 0:
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling

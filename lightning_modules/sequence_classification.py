@@ -9,8 +9,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from . import labels, scores
 from .base import Batch, TaskModule
-from .compilation import CompileChoice
-from .optimization import FAMILIES, DecayVariant, Schedule
+from .optimization import FAMILIES
 
 
 class SequenceClassification(TaskModule):
@@ -24,69 +23,20 @@ class SequenceClassification(TaskModule):
     `probability_<label>` (float32) for every label.
 
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM. A
-            fine-tuned classifier keeps its head, its labels matched by name.
         label_names: The labels in the order of the data's indices; the command takes them from the data.
         new_head: Train a new classifier although the backbone has one.
-        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
-            tokenizer alone is read.
-        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
-        learning_rate: Learning rate of the head, at the end of the warm-up.
-        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
-        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
-            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
-        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
-        adam_betas: Decay rates of Adam's two moments.
-        adam_eps: Adam's epsilon.
-        warmup_ratio: Share of all steps in which the learning rate rises from 0.
-        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
-        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
-            but not the result.
-        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
-        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
-        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
-        trust_remote_code: Run code that the backbone's folder carries.
+        args: What `TaskModule` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
     def __init__(
         self,
-        backbone: str,
+        *args: Any,
         label_names: list[str] | None = None,
         new_head: bool = False,
-        from_scratch: dict[str, Any] | None = None,
-        init_from: str | None = None,
-        learning_rate: float = 5e-5,
-        layer_decay: float = 0.8,
-        decay_variant: DecayVariant = "baidu",
-        weight_decay: float = 0.0,
-        adam_betas: tuple[float, float] = (0.9, 0.999),
-        adam_eps: float = 1e-6,
-        warmup_ratio: float = 0.1,
-        schedule: Schedule = "linear",
-        active_vocabulary: bool = False,
-        gradient_checkpointing: bool = False,
-        attn_implementation: str = "auto",
-        torch_compile: CompileChoice = False,
-        trust_remote_code: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            from_scratch=from_scratch,
-            init_from=init_from,
-            learning_rate=learning_rate,
-            layer_decay=layer_decay,
-            decay_variant=decay_variant,
-            weight_decay=weight_decay,
-            adam_betas=adam_betas,
-            adam_eps=adam_eps,
-            warmup_ratio=warmup_ratio,
-            schedule=schedule,
-            active_vocabulary=active_vocabulary,
-            gradient_checkpointing=gradient_checkpointing,
-            attn_implementation=attn_implementation,
-            torch_compile=torch_compile,
-            trust_remote_code=trust_remote_code,
-        )
+        super().__init__(*args, **kwargs)
         self.label_names = list(label_names or [])
         self.new_head = new_head
         self._columns: list[int] = []

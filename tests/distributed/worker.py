@@ -162,7 +162,7 @@ def build(spec: dict[str, Any]) -> tuple[LightningModule, Trainer]:
             backbone=spec["backbone"], label_names=LABELS, **SETTINGS, **spec.get("arguments", {})
         )
     module.languages = ["en", "de"]
-    module.restore_from = spec.get("ckpt_path")
+    module.announce(restore_from=spec.get("ckpt_path"))
     trainer = Trainer(
         accelerator="cpu",
         devices=world,

@@ -376,7 +376,7 @@ def test_questions_without_right_answers_are_predicted_and_not_scored(
     some = {"en": write(tmp_path / "some.json", without_answers(paragraphs(5, 3), slice(0, 2)))}
     none = {"en": write(tmp_path / "none.json", without_answers(paragraphs(5, 4)))}
     model = task(tiny_checkpoint, from_scratch=None)
-    model.training_follows = True
+    model.announce(training_follows=True)
     trainer = Trainer(**QUIET)
     with pytest.warns(
         UserWarning, match="en: 2 of 5 questions have no right answers in the data; the score is that of"
@@ -395,7 +395,7 @@ def test_a_context_without_tokens_is_answered_with_nothing(make, tiny_checkpoint
     content[1]["context"] = "\u200b"
     data = make(test_files={"en": write(tmp_path / "empty.json", content)})
     model = task(tiny_checkpoint, from_scratch=None)
-    model.training_follows = True
+    model.announce(training_follows=True)
     Trainer(**QUIET).test(model, datamodule=data, verbose=False)
     row = model.tables["en"].to_pylist()[1]
     assert (row["prediction"], row["score"], row["begin"], row["end"], row["n_best"]) == ("", None, -1, -1, [])
@@ -405,7 +405,7 @@ def test_a_context_without_tokens_is_answered_with_nothing(make, tiny_checkpoint
 def test_questions_of_which_no_window_came_back_count_as_wrong(make, tiny_checkpoint: Path) -> None:
     data = make()
     model = task(tiny_checkpoint, from_scratch=None)
-    model.training_follows = True
+    model.announce(training_follows=True)
     trainer = Trainer(**QUIET)
     trainer.test(model, datamodule=data, verbose=False)
     rows = {"language": torch.zeros(2, dtype=torch.int64), "question": torch.tensor([0, 4])}

@@ -264,11 +264,11 @@ def test_checkpoint_loads_without_running_code_and_without_the_backbone(tmp_path
     for name, value in module.network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
     again = module_of("gone")
-    again.restore_from = str(tmp_path / "last.ckpt")
+    again.announce(restore_from=tmp_path / "last.ckpt")
     trainer_of(tmp_path).test(again, evaluation(), ckpt_path=tmp_path / "last.ckpt", verbose=False, weights_only=True)
     assert again.results["en"]["accuracy"] == module.results["en"]["accuracy"]
     swapped = module_of("gone", label_names=LABELS[::-1])
-    swapped.restore_from = str(tmp_path / "last.ckpt")
+    swapped.announce(restore_from=tmp_path / "last.ckpt")
     trainer_of(tmp_path).test(swapped, evaluation(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
     assert swapped.tables["en"]["prediction"] == again.tables["en"]["prediction"]
 
