@@ -17,7 +17,7 @@ from .check import resolved
 from .record import RESULTS, RUN_ALONE, read_json
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
-from .tables import MEAN, ResultsByLanguage, is_score
+from .tables import MEAN, ResultsByLanguage, is_shown
 from .targets import CONFIG, RECORD, is_recipe
 
 SPLITS = {"test": "test", "validate": "validation"}
@@ -242,7 +242,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
     order += [language for language in tested if language not in order]
     scores: dict[str, dict[str, ScoreOverSeeds]] = {}
     for language in [*order, MEAN]:
-        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_score(m))
+        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_shown(m))
         for metric in metrics:
             values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
             theirs = CARD_METRICS.get(metric, metric) if of_tokens else metric

@@ -219,6 +219,21 @@ def save_results(folder: Path, **parts: Any) -> None:
     write_json(folder / RESULTS, {**read_json(folder / RESULTS), **parts})
 
 
+def save_confusion(
+    folder: Path, stage: str, labels: Sequence[str], matrices: Mapping[str, Sequence[Sequence[int]]]
+) -> None:
+    """Add an evaluation's confusion matrices to results.json, under `confusion`.
+
+    Args:
+        folder: The run folder.
+        stage: `before`, `validate`, `test` or `predict`.
+        labels: What rows (right) and columns (taken for) stand for.
+        matrices: Language to numbers of examples.
+    """
+    known = read_json(folder / RESULTS).get("confusion", {})
+    save_results(folder, confusion={**known, stage: {"labels": list(labels), "languages": dict(matrices)}})
+
+
 def save_predictions(folder: Path, stage: str, tables: Mapping[str, pyarrow.Table]) -> None:
     """Write `predictions/<stage>/<language>.parquet` for every language.
 

@@ -149,6 +149,8 @@ class StageRun:
             return
         folder = self.record.folder if self.record is not None else self.folder
         record.save_results(folder, **{stage: self.model.results})
+        if confusion := getattr(self.model, "confusion", {}):
+            record.save_confusion(folder, stage, self.model.label_names, confusion)
         record.save_predictions(folder, stage, self.model.tables)
         if self.record is not None:
             self.record.note(data=getattr(self.data, "fingerprints", dict)())

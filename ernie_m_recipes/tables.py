@@ -9,16 +9,14 @@ from rich.table import Table
 ResultsByLanguage = Mapping[str, Mapping[str, float]]
 """Language to metric to value; `mean` is a language."""
 
-NOT_SCORES = ("examples", "missing", "ties", "duplicates", "chance", "collapsed")
-LAYER = "layer_"
-"""What the names of the scores of single layers begin with."""
-
 MEAN = "mean"
 
 
-def is_score(name: str) -> bool:
-    """Say whether an entry of a language's results is a score of the network: no count, and of no single layer."""
-    return name not in NOT_SCORES and not name.startswith(LAYER)
+def is_shown(name: str) -> bool:
+    """Say whether tables for people show an entry of a language's results: a score, and one of the task's own."""
+    from lightning_modules.metrics import DETAILS, is_score
+
+    return is_score(name) and name not in DETAILS
 
 
 def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[list[str]]]:
@@ -34,7 +32,7 @@ def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[l
     """
     shown: list[tuple[str, ResultsByLanguage, str]] = []
     for number, (name, results) in enumerate(columns.items(), start=1):
-        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if is_score(m)))
+        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if is_shown(m)))
         shown += [(name, results, metric) for metric in metrics[:1]]
         if number == len(columns):
             shown += [(f"{name} {metric}", results, metric) for metric in metrics[1:]]
@@ -62,6 +60,8 @@ def print_scores(title: str, columns: Mapping[str, ResultsByLanguage]) -> None:
         title: The line above it.
         columns: As in `rows_of`.
     """
+    from lightning_modules.metrics import LAYER
+
     print_table(title, *rows_of(columns))
     means = {name: results.get(MEAN, {}) for name, results in columns.items()}
     swept = {name: scores for name, scores in means.items() if any(metric.startswith(LAYER) for metric in scores)}

@@ -11,16 +11,18 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
 from . import networks, parallel
 from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
+from .collapse import DevelopmentRecord
 from .compilation import CompileChoice, compile_layers
-from .evaluation import COUNTS, DevelopmentRecord, Results, Stage, expected_examples, score_languages
-from .gathering import gather_examples
+from .expected import expected_examples
 from .memory import MemoryLimit
+from .metrics import COUNTS, LanguageScores, ScoresByLanguage
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
 from .watch import LossWatch
 
@@ -40,6 +42,7 @@ class TaskModule(LightningModule):
     After an evaluation every process holds
 
     - `tables`: language to a `pyarrow.Table` with one row per example, `example_id` ascending;
+    - `confusion`, of a classifier of sentences: language to how often each label (row) was taken for each (column);
     - `results`: language to its scores (the task's `headline`, `accuracy` or `f1`, before others; `examples`; `chance`:
       what guessing gives), and `mean` over the languages. Logged as `val/<language>/accuracy` and `val/accuracy`,
       `test/...` alike.
@@ -114,14 +117,16 @@ class TaskModule(LightningModule):
         self._network_config = _network_config
         self.announce()
         self.tables: dict[str, pa.Table] = {}
-        self.results: Results = {}
+        self.results: LanguageScores = {}
+        self.predictions = ScoresByLanguage(self.score)
+        self.confusion: dict[str, list[list[int]]] = {}
+        self.train_accuracy = MeanMetric(nan_strategy="disable")
         self._token_ids: Tensor | None = None
         self._language_ids: Tensor | None = None
         self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
         self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
         self._random_parameters: list[str] = []
-        self._rows: list[Batch] = []
-        self._stage: Stage = "validate"
+        self._stage = "validate"
         self._record = DevelopmentRecord()
         self._loss_watch: LossWatch | None = None
 
@@ -168,15 +173,19 @@ class TaskModule(LightningModule):
         """The columns of `tables` that stand beside the rows of a file that was predicted on; none where unknown."""
         return []
 
+    def language_of(self, rows: Batch) -> str:
+        """Return the language of one language's rows, as `score` gets them; its index where it has no name."""
+        index = int(rows["language"][0])
+        return self.languages[index] if index < len(self.languages) else str(index)
+
     def references(self, rows: Batch) -> pa.Table:
         """Return what the data module keeps for scoring one language, where it does: texts, that is.
 
         Args:
             rows: The language's rows, as `score` gets them.
         """
-        language = self.languages[int(rows["language"][0])]
         datamodule: Any = getattr(self.trainer, "datamodule", None)
-        table: pa.Table = datamodule.references(self._stage, language)
+        table: pa.Table = datamodule.references(self._stage, self.language_of(rows))
         return table
 
     def finish_network(self, network: PreTrainedModel) -> None:
@@ -387,8 +396,23 @@ class TaskModule(LightningModule):
             self._check_losses()
 
     def on_train_epoch_end(self) -> None:
-        """Stop before the epoch's checkpoint where a loss was not finite."""
+        """Stop before the epoch's checkpoint where a loss was not finite; log how much of it was answered right."""
         self._check_losses()
+        if self.train_accuracy.update_called:
+            self.log("train/accuracy", self.train_accuracy.compute(), sync_dist=self.trainer.world_size > 1)
+            self.train_accuracy.reset()
+
+    def watch_accuracy(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Count the right answers of a step of the training, without waiting for the device.
+
+        Args:
+            logits: (..., labels)
+            labels: -100 for none. (...)
+            weights: 0 for what does not count; may be of size 1 along a dimension. (...)
+        """
+        if self.training:
+            counted = weights * (labels >= 0)
+            self.train_accuracy.update((logits.detach().argmax(dim=-1) == labels).float(), counted)
 
     def _check_losses(self) -> None:
         if self._loss_watch is not None:
@@ -467,12 +491,14 @@ class TaskModule(LightningModule):
         Raises:
             InputError: A single example does not fit.
         """
-        self._rows += self._eval_limit.attempt(
+        found = self._eval_limit.attempt(
             [batch],
             lambda parts: [self.predict_rows(part) for part in parts],
             self.trainer.global_step,
             self._may_retry,
         )
+        for rows in found:
+            self.predictions.update(**rows)
 
     test_step = validation_step
 
@@ -484,7 +510,8 @@ class TaskModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of the evaluation before; no checkpoint is made of weights that are not finite."""
         self._check_losses()
-        self._rows = []
+        self.predictions.reset()
+        self.confusion = {}
 
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
@@ -503,13 +530,13 @@ class TaskModule(LightningModule):
         """Make the tables of the predictions."""
         self._finish("predict")
 
-    def _finish(self, stage: Stage) -> None:
-        """Gather the rows of all processes, make tables and scores, and log them."""
-        rows = gather_examples(self._rows)
-        self._rows = []
-        expected = expected_examples(self.trainer, stage)
+    def _finish(self, stage: str) -> None:
+        """Make tables and scores of the rows of all processes, and log them."""
         self._stage = stage
-        self.tables, self.results = score_languages(rows, self.languages, expected, self.score)
+        self.predictions.languages = self.languages
+        self.predictions.expected = expected_examples(self.trainer, stage)
+        self.results, self.tables = self.predictions.compute()
+        self.predictions.reset()
         if stage != "predict":
             self._log_results(_PREFIX[stage])
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import pad
 
 
 def is_distributed() -> bool:
@@ -81,38 +80,3 @@ def gather_rows_with_gradient(rows: Tensor, counts: list[int]) -> Tensor:
         return rows
     gathered: Tensor = _GatherWithGradient.apply(rows, counts)  # type: ignore[no-untyped-call]
     return gathered
-
-
-def _concatenated(parts: list[Tensor]) -> Tensor:
-    """Concatenate rows, filled on the right with -1 up to the widest of all processes."""
-    if parts[0].dim() != 2:
-        return torch.cat(parts)
-    width = torch.tensor(max(part.shape[1] for part in parts), device=parts[0].device)
-    if is_distributed():
-        dist.all_reduce(width, dist.ReduceOp.MAX)
-    return torch.cat([pad(part, (0, int(width) - part.shape[1]), value=-1) for part in parts])
-
-
-def gather_examples(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Gather the rows of all processes on the CPU: each example once, without fillers, by language and example id.
-
-    Args:
-        batches: This process's rows with `language`, `example_ids`, `weights` (0 for a filler) and further columns.
-            Columns of two dimensions may be of another width in every batch.
-
-    Returns:
-        The columns but `weights`, sorted by language and example id, rows filled with -1 up to their column's widest;
-        only an empty `language` where nothing was run.
-    """
-    if not batches:
-        return {"language": torch.empty(0, dtype=torch.int64)}
-    own = {key: _concatenated([rows[key] for rows in batches]) for key in batches[0]}
-    counts = row_counts(own["example_ids"])
-    gathered = {key: gather_rows(values, counts).cpu() for key, values in own.items()}
-    real = gathered.pop("weights") > 0
-    gathered = {key: values[real] for key, values in gathered.items()}
-    keys = torch.stack([gathered["language"], gathered["example_ids"]], dim=1)
-    unique, group = torch.unique(keys, dim=0, return_inverse=True)
-    first = torch.full((len(unique),), len(keys), dtype=torch.int64)
-    first = first.scatter_reduce(0, group, torch.arange(len(keys)), "amin")
-    return {key: values[first] for key, values in gathered.items()}

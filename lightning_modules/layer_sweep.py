@@ -1,9 +1,10 @@
 """Right answers of a retrieval at every layer of a network, from vectors that are kept for one language at a time."""
 
+import pyarrow as pa
 from torch import Tensor
 
 from . import scores
-from .gathering import gather_examples
+from .metrics import ScoresByLanguage
 
 
 class LayerSweep:
@@ -13,7 +14,8 @@ class LayerSweep:
     """
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, Tensor]] = []
+        self._vectors = ScoresByLanguage(_right_by_layer)
+        self._language: int | None = None
         self._right: dict[int, list[dict[str, int]]] = {}
 
     def add(self, rows: dict[str, Tensor]) -> None:
@@ -22,9 +24,11 @@ class LayerSweep:
         Args:
             rows: `language`, `example_ids`, `weights` (batch,), and `source` and `target` (batch, layers, width).
         """
-        if self._rows and int(self._rows[0]["language"][0]) != int(rows["language"][0]):
+        language = int(rows["language"][0])
+        if self._language not in (None, language):
             self._count()
-        self._rows.append(rows)
+        self._language = language
+        self._vectors.update(**rows)
 
     def right(self, language: int) -> list[dict[str, int]]:
         """Return the right answers of one language, for every layer by direction.
@@ -32,21 +36,27 @@ class LayerSweep:
         Args:
             language: Its index, as in `language` of the rows.
         """
-        if self._rows:
+        if self._language is not None:
             self._count()
         return self._right[language]
 
     def _count(self) -> None:
         """Search at every layer; all processes do so at the same batch, since they have the same number of batches."""
-        language = int(self._rows[0]["language"][0])
-        rows = gather_examples(self._rows)
-        self._rows = []
-        ids = rows["example_ids"]
-        self._right[language] = []
-        for layer in range(rows["source"].shape[1]):
-            found = {
-                direction: scores.retrieve(ids, rows[queries][:, layer], rows[candidates][:, layer])[0]
-                for direction, (queries, candidates) in scores.DIRECTIONS.items()
-            }
-            right = {name: sum(key == answer for key, answer in nearest.items()) for name, nearest in found.items()}
-            self._right[language].append(right)
+        assert self._language is not None
+        found = self._vectors.compute().tables[str(self._language)].to_pylist()
+        self._right[self._language] = found
+        self._vectors.reset()
+        self._language = None
+
+
+def _right_by_layer(rows: dict[str, Tensor], missing: int) -> tuple[pa.Table, dict[str, float]]:
+    """Return the number of right answers in either direction, a row for every layer."""
+    ids = rows["example_ids"]
+    right = []
+    for layer in range(rows["source"].shape[1]):
+        found = {
+            direction: scores.retrieve(ids, rows[queries][:, layer], rows[candidates][:, layer])[0]
+            for direction, (queries, candidates) in scores.DIRECTIONS.items()
+        }
+        right.append({name: sum(key == answer for key, answer in nearest.items()) for name, nearest in found.items()})
+    return pa.Table.from_pylist(right), {}

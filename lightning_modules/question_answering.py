@@ -110,7 +110,7 @@ class QuestionAnswering(TaskModule):
 
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and scores from its windows."""
-        language = self.languages[int(rows["language"][0])]
+        language = self.language_of(rows)
         asked = self.references(rows)
         spans = Spans(rows["span_begin"], rows["span_end"], rows["span_score"])
         table = answers_table(merge_windows(rows["question"], spans, self.n_best_size), asked)

@@ -43,6 +43,45 @@ def accuracy(predictions: Mapping[int, Hashable], references: Mapping[int, Hasha
     return sum(predictions.get(key, absent) == label for key, label in references.items()) / len(references)
 
 
+def classification_scores(
+    probabilities: Tensor, labels: Tensor, missing: int = 0
+) -> tuple[dict[str, float], list[list[int]]]:
+    """Return the scores of a classifier and its confusion matrix.
+
+    Args:
+        probabilities: (examples, labels)
+        labels: The right label of each, from 0. (examples,) int64
+        missing: Further examples, without a prediction: they are wrong for `accuracy` and unknown to the others.
+
+    Returns:
+        `accuracy`, a share of integers; and as torchmetrics computes them `macro_f1`, `macro_precision` and
+        `macro_recall` (the mean over the labels), `matthews` (the correlation of Matthews, -1 to 1) and
+        `calibration_error` (expected, over 15 bins of the highest probability). Then how often each label (row) was
+        taken for each (column).
+
+    Raises:
+        InputError: If there are no examples.
+    """
+    if not len(labels):
+        raise InputError("there are no references to score against: the data have no labels or no examples")
+    # Here, since it takes a second that no other task should wait for.
+    from torchmetrics.functional import classification
+
+    count = probabilities.shape[1]
+    predicted = probabilities.argmax(dim=-1)
+    matrix = classification.multiclass_confusion_matrix(predicted, labels, count)
+    found: dict[str, Any] = {
+        # Divided here: torchmetrics divides in float32.
+        "accuracy": int(matrix.diagonal().sum()) / (len(labels) + missing),
+        "macro_f1": classification.multiclass_f1_score(predicted, labels, count),
+        "macro_precision": classification.multiclass_precision(predicted, labels, count),
+        "macro_recall": classification.multiclass_recall(predicted, labels, count),
+        "matthews": classification.multiclass_matthews_corrcoef(predicted, labels, count),
+        "calibration_error": classification.multiclass_calibration_error(probabilities, labels, count),
+    }
+    return {name: float(value) for name, value in found.items()}, matrix.tolist()
+
+
 def macro_mean(scores: Mapping[str, float]) -> float:
     """Return the mean over languages, each counting the same whatever its number of examples.
 

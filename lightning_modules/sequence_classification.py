@@ -85,7 +85,9 @@ class SequenceClassification(TaskModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy of the global batch. ()."""
-        losses = cross_entropy(self.logits(batch), batch["labels"], reduction="none", ignore_index=-100)
+        logits = self.logits(batch)
+        losses = cross_entropy(logits, batch["labels"], reduction="none", ignore_index=-100)
+        self.watch_accuracy(logits, batch["labels"], batch["weights"])
         return (losses * batch["weights"]).sum() / batch["normaliser"]
 
     @property
@@ -100,23 +102,24 @@ class SequenceClassification(TaskModule):
 
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and accuracy."""
-        ids, gold = rows["example_ids"].tolist(), rows["labels"].tolist()
+        ids, known = rows["example_ids"].tolist(), rows["labels"].tolist()
         predicted = rows["probabilities"].argmax(dim=-1).tolist()
         names = self.label_names
         columns = {
             "example_id": pa.array(ids, pa.int64()),
-            "label": pa.array([names[label] if label >= 0 else None for label in gold], pa.string()),
+            "label": pa.array([names[label] if label >= 0 else None for label in known], pa.string()),
             "prediction": pa.array([names[label] for label in predicted], pa.string()),
         }
         for index, name in enumerate(names):
             columns[f"probability_{name}"] = pa.array(rows["probabilities"][:, index].numpy(), pa.float32())
-        references = {key: label for key, label in zip(ids, gold, strict=True) if label >= 0}
-        if not references:
+        is_labelled = rows["labels"] >= 0
+        if not bool(is_labelled.any()):
             return pa.table(columns), {}
-        predictions = {key: label for key, label in zip(ids, predicted, strict=True) if key in references}
-        result = {"examples": float(len(references) + missing), "chance": scores.majority_share(references)}
+        gold = rows["labels"][is_labelled]
+        result, matrix = scores.classification_scores(rows["probabilities"][is_labelled], gold, missing)
+        self.confusion[self.language_of(rows)] = matrix
+        majority = scores.majority_share(dict(enumerate(gold.tolist())))
+        counts = {"examples": float(len(gold) + missing), "chance": majority}
         if missing:
-            result["missing"] = float(missing)
-        # What was not predicted has no label here either: keys and a label that no prediction has.
-        references |= {-1 - number: -1 for number in range(missing)}
-        return pa.table(columns), {"accuracy": scores.accuracy(predictions, references), **result}
+            counts["missing"] = float(missing)
+        return pa.table(columns), {"accuracy": result.pop("accuracy"), **counts, **result}

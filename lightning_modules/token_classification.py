@@ -95,7 +95,9 @@ class TokenClassification(TaskModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy over the labelled tokens of the global batch. ()."""
-        losses = cross_entropy(self.logits(batch).transpose(1, 2), batch["labels"], reduction="none", ignore_index=-100)
+        logits = self.logits(batch)
+        losses = cross_entropy(logits.transpose(1, 2), batch["labels"], reduction="none", ignore_index=-100)
+        self.watch_accuracy(logits, batch["labels"], batch["weights"][:, None])
         return (losses * batch["weights"][:, None]).sum() / batch["normaliser"]
 
     def predict_rows(self, batch: Batch) -> Batch:

@@ -548,4 +548,5 @@ def test_hyperparameters_are_those_given(tmp_path: Path) -> None:
     assert module.hparams["learning_rate"] == 3e-4
     assert module.hparams["decay_variant"] == "paddlenlp"
     assert module.hparams["from_scratch"] == {"hidden_size": 16}
-    assert set(module.hparams) == set(SequenceClassification.__init__.__annotations__) - {"return"}
+    stated = {**TaskModule.__init__.__annotations__, **SequenceClassification.__init__.__annotations__}
+    assert set(module.hparams) == stated.keys() - {"return", "args", "kwargs", "_network_config"}

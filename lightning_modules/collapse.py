@@ -1,92 +1,13 @@
-"""What happens to scores after an evaluation: means over languages, completeness, and the verdict on a run."""
+"""The verdict on a run that learnt nothing: it never got better than guessing on its development data."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
-
-import pyarrow as pa
-import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from . import scores
-
-Results = dict[str, dict[str, float]]
-Stage = Literal["validate", "test", "predict"]
-Score = Callable[[dict[str, Tensor], int], tuple[pa.Table, dict[str, float]]]
+from .metrics import LanguageScores
 
 # How far above guessing a run must be for a language to tell; below it, small development data say nothing.
 _TELLING = 0.1
-
-COUNTS = ("examples", "missing", "ties", "duplicates")
-"""Entries of a language's results that are numbers of examples: summed over languages, not logged."""
-
-
-def mean_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of every score over the languages, and the sum of every count.
-
-    Args:
-        results: Language to its scores and counts.
-    """
-    mean = {}
-    for name in dict.fromkeys(name for result in results.values() for name in result):
-        values = {language: result[name] for language, result in results.items() if name in result}
-        mean[name] = sum(values.values()) if name in COUNTS else scores.macro_mean(values)
-    return mean
-
-
-def score_languages(
-    rows: Mapping[str, Tensor], languages: Sequence[str], expected: Mapping[str, int], score: Score
-) -> tuple[dict[str, pa.Table], Results]:
-    """Make every language's table and scores, and their mean.
-
-    Args:
-        rows: One row per example of all languages, among them `language`, indices into `languages`.
-        languages: Names of the languages.
-        expected: How many examples each language has, where all of them were to be run.
-        score: Makes one language's table and scores from its rows and the number of those that are missing.
-    """
-    tables, results = {}, {}
-    for index in torch.unique(rows["language"]).tolist():
-        language = languages[index] if index < len(languages) else str(index)
-        chosen = rows["language"] == index
-        own = {key: values[chosen] for key, values in rows.items()}
-        tables[language], result = score(own, max(0, expected.get(language, 0) - len(own["language"])))
-        if result:
-            results[language] = result
-        if "missing" in result:
-            rank_zero_warn(f"{language}: {result['missing']:.0f} examples got no prediction and count as wrong")
-    return tables, results | ({"mean": mean_results(results)} if results else {})
-
-
-def expected_examples(trainer: Trainer, stage: Stage) -> dict[str, int]:
-    """Return how many examples each language's data have, where all of them were to be run.
-
-    Args:
-        trainer: A trainer whose data module names the language of each of its loaders (`eval_languages`).
-        stage: Which loaders.
-    """
-    data: Any = getattr(trainer, "datamodule", None)
-    limits = {
-        "validate": trainer.limit_val_batches,
-        "test": trainer.limit_test_batches,
-        "predict": trainer.limit_predict_batches,
-    }
-    if limits[stage] != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
-        return {}
-    loaders = {
-        "validate": trainer.val_dataloaders,
-        "test": trainer.test_dataloaders,
-        "predict": trainer.predict_dataloaders,
-    }[stage]
-    listed = loaders if isinstance(loaders, list) else [loaders]
-    datasets: list[Any] = [getattr(loader, "dataset", None) for loader in listed]
-    languages: list[str] = data.eval_languages(stage)
-    return {
-        language: len(dataset)
-        for language, dataset in zip(languages, datasets, strict=True)
-        if hasattr(dataset, "__len__")
-    }
 
 
 class DevelopmentRecord:
@@ -102,7 +23,7 @@ class DevelopmentRecord:
         self.best: dict[str, tuple[float, float, float]] = {}
         self.validations = 0
 
-    def note(self, results: Results, headline: str) -> None:
+    def note(self, results: LanguageScores, headline: str) -> None:
         """Take in one validation.
 
         Args:
