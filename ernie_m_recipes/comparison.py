@@ -45,6 +45,8 @@ class Run:
             where no recipe has that name.
         card: The row of the card that its recipe names.
         results: Language to metric to share; `mean` is a language.
+        confusion: Language to how often each label (row) was taken for each (column); empty where the task has none.
+        labels: The labels of the rows and columns.
     """
 
     folder: Path
@@ -56,6 +58,8 @@ class Run:
     changes: list[str] | None
     card: CardRow | None
     results: ResultsByLanguage
+    confusion: Mapping[str, list[list[int]]]
+    labels: list[str]
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Comparison:
         card: What they are compared with, or why with nothing.
         changes: Where their settings are not those of the packaged recipe; None where there is none.
         scores: Language to metric to score, the mean last.
+        labels: The labels of a classifier's confusion matrices; empty for other tasks.
+        confusion: Language to how often each label (row) was taken for each (column), all seeds together.
     """
 
     recipe: str
@@ -102,6 +108,8 @@ class Comparison:
     card: str
     changes: list[str] | None
     scores: dict[str, dict[str, ScoreOverSeeds]]
+    labels: list[str]
+    confusion: dict[str, list[list[int]]]
 
     @property
     def notes(self) -> list[str]:
@@ -147,6 +155,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
         return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
     settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
     limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
+    confusion = found.get("confusion", {}).get(stage, {})
     recipe = found.get("recipe") or record.get("recipe") or folder.parent.name
     return Run(
         folder,
@@ -161,6 +170,8 @@ def read_run(folder: Path, stage: str) -> Run | str:
         changes_of(recipe, config, record.get("precision")),
         None if None in (card.task, card.setting, card.model) else card,
         results,
+        confusion.get("languages", {}),
+        confusion.get("labels", []),
     )
 
 
@@ -257,7 +268,15 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         card,
         runs[0].changes,
         scores,
+        runs[0].labels,
+        {language: added([run.confusion[language] for run in runs]) for language in runs[0].confusion},
     )
+
+
+def added(matrices: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
+    """Return the sum of matrices of one shape."""
+    total: list[list[int]] = np.sum(matrices, axis=0).tolist()
+    return total
 
 
 def score(values: Sequence[float], published: float | None) -> ScoreOverSeeds:

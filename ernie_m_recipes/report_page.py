@@ -30,7 +30,7 @@ th.run { color: var(--run); white-space: normal; overflow-wrap: anywhere; min-wi
 tr.mean > * { border-top: 2px solid var(--line); font-weight: 600; }
 .bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem 2rem;
   margin-top: 1.5rem; }
-.bars h4 { margin: 0; font-size: .9rem; }
+.bars h4 { margin: 0; font-size: .9rem; } summary { cursor: pointer; margin-top: 1.5rem; }
 .bar { display: grid; grid-template-columns: 9rem 1fr 3.2rem; gap: .5rem; align-items: center; font-size: .8rem; }
 .bar > :first-child { overflow-wrap: anywhere; line-height: 1.2; }
 .bar > :last-child { text-align: right; font-variant-numeric: tabular-nums; }
@@ -81,6 +81,8 @@ def section(key: Sequence[str], group: Sequence[Comparison]) -> Iterator[str]:
         yield f"<h3>{escape(metric)}, in percent</h3>\n"
         yield from heat_map(metric, [*languages, MEAN], shown)
         yield from bars(metric, [*languages, MEAN], shown)
+    for name, one in zip(names, group, strict=True):
+        yield from confusion(name, one)
     yield "</section>\n"
 
 
@@ -132,6 +134,24 @@ def heat_map(metric: str, languages: Sequence[str], columns: Sequence[Column]) -
     yield "</tbody>\n</table>\n</div>\n"
 
 
+def confusion(name: str, one: Comparison) -> Iterator[str]:
+    """Yield a table per language of how often each label was taken for each; nothing where the task has no labels."""
+    if not one.confusion:
+        return
+    yield f'<details>\n<summary>{escape(name)}: what was taken for what, in examples</summary>\n<div class="bars">\n'
+    for language, matrix in one.confusion.items():
+        yield f'<div>\n<h4>{escape(language)}</h4>\n<div class="scroll" tabindex="0" role="region"'
+        yield f' aria-label="Confusion matrix, {escape(language)}">\n<table>\n'
+        yield '<thead><tr><th scope="col">right, taken for</th>'
+        yield "".join(f'<th scope="col">{escape(label)}</th>' for label in one.labels) + "</tr></thead>\n<tbody>\n"
+        most = max(max(row) for row in matrix)
+        for label, row in zip(one.labels, matrix, strict=True):
+            cells = "".join(cell(count, 0, most, "") for count in row)
+            yield f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>\n'
+        yield "</tbody>\n</table>\n</div>\n</div>\n"
+    yield "</div>\n</details>\n"
+
+
 CLASS_RUN, CLASS_MEAN = ' class="run"', ' class="mean"'
 
 
@@ -140,10 +160,10 @@ def of_metric(figures: Figures, metric: str, languages: Sequence[str]) -> Mappin
     return {name: figures[name][metric] for name in languages if metric in figures.get(name, {})}
 
 
-def cell(value: float, lowest: float, highest: float) -> str:
+def cell(value: float, lowest: float, highest: float, pattern: str = ".1f") -> str:
     """Return a cell, coloured between two scores from white to a green that black can be read on."""
     share = (value - lowest) / (highest - lowest) if highest > lowest else 0.5
-    return f'<td style="background:hsl(160 45% {96 - 41 * share:.0f}%)">{value:.1f}</td>'
+    return f'<td style="background:hsl(160 45% {96 - 41 * share:.0f}%)">{value:{pattern}}</td>'
 
 
 def bars(metric: str, languages: Sequence[str], columns: Sequence[Column]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from transformers import (
 
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
 from ernie_m.errors import InputError
-from lightning_modules import SequenceClassification, optimization
+from lightning_modules import SequenceClassification, TaskModule, optimization
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
