@@ -31,18 +31,16 @@ def search(way: str) -> dict[str, object]:
     """Search once; return the extra memory, the seconds and how many of some answers equal brute force in float64."""
     import torch
 
-    from lightning_modules import scores
-
     if way == "blocks":
-        scores._WORTH_AN_INDEX = math.inf
+        neighbours._WORTH_AN_INDEX = math.inf
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(SENTENCES, WIDTH, generator=generator)
     candidates = torch.randn(SENTENCES, WIDTH, generator=generator)
-    scores.nearest_neighbours(queries[:5000], candidates[:5000])
+    neighbours.nearest_neighbours(queries[:5000], candidates[:5000])
     # Sets the high-water mark back to what is resident now.
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, start = resident("VmRSS"), time.perf_counter()
-    found = scores.nearest_neighbours(queries, candidates)
+    found = neighbours.nearest_neighbours(queries, candidates)
     seconds, extra = time.perf_counter() - start, resident("VmHWM") - before
     unit = torch.nn.functional.normalize(candidates.double())
     exact = (torch.nn.functional.normalize(queries[:SAMPLE].double()) @ unit.T).argmax(dim=1)

@@ -1,6 +1,6 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
-from .base import TaskModule
+from .module import TaskModule
 from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
 from .sequence_classification import SequenceClassification

@@ -3,7 +3,7 @@
 import pyarrow as pa
 from torch import Tensor
 
-from . import scores
+from . import neighbours
 from .metrics import ScoresByLanguage
 
 
@@ -55,8 +55,8 @@ def _right_by_layer(rows: dict[str, Tensor], missing: int) -> tuple[pa.Table, di
     right = []
     for layer in range(rows["source"].shape[1]):
         found = {
-            direction: scores.retrieve(ids, rows[queries][:, layer], rows[candidates][:, layer])[0]
-            for direction, (queries, candidates) in scores.DIRECTIONS.items()
+            direction: neighbours.retrieve(ids, rows[queries][:, layer], rows[candidates][:, layer])[0]
+            for direction, (queries, candidates) in neighbours.DIRECTIONS.items()
         }
         right.append({name: sum(key == answer for key, answer in nearest.items()) for name, nearest in found.items()})
     return pa.Table.from_pylist(right), {}

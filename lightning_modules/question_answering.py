@@ -11,10 +11,11 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedConfig, PreTra
 
 from ernie_m.errors import check_positive
 
-from . import labels, networks
+from . import classifier_labels, networks
 from .answer_scores import Protocol, answer_scores
 from .answer_spans import Spans, best_spans, merge_windows
-from .base import Batch, TaskModule
+from .module import TaskModule
+from .stepping import Batch
 
 
 class QuestionAnswering(TaskModule):
@@ -78,7 +79,7 @@ class QuestionAnswering(TaskModule):
         config = networks.read_config(source.backbone, source.trust_remote_code)
         if config.num_labels != 2:
             # A classifier's, whose encoder is taken.
-            labels.set_labels(config, ["start", "end"])
+            classifier_labels.set_labels(config, ["start", "end"])
         return networks.load_network(AutoModelForQuestionAnswering, source, config)
 
     # Training and evaluation

@@ -15,11 +15,12 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
-from . import networks, scores
-from .base import Batch, TaskModule
+from . import neighbours, networks, scores
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
 from .layer_sweep import LayerSweep
+from .module import TaskModule
 from .optimization import FAMILIES
+from .stepping import Batch
 
 Pooling = Literal["mean", "cls"]
 Objective = Literal["softmax", "hardest_negative"]
@@ -240,7 +241,9 @@ class SentenceRetrieval(TaskModule):
     @property
     def prediction_columns(self) -> list[str]:
         """The nearest sentence in either direction, and its cosine."""
-        return [f"{column}_{direction}" for direction in scores.DIRECTIONS for column in ("prediction", "similarity")]
+        return [
+            f"{column}_{direction}" for direction in neighbours.DIRECTIONS for column in ("prediction", "similarity")
+        ]
 
     def predict_rows(self, batch: Batch) -> Batch:
         """Return the vectors of one batch, and a number for every sentence that its duplicates share."""
@@ -267,13 +270,13 @@ class SentenceRetrieval(TaskModule):
         result = {"examples": float(len(references)), "chance": 1.0 / len(references), "ties": 0.0, "duplicates": 0.0}
         if missing:
             result["missing"] = float(missing)
-        for direction, (queries, candidates) in scores.DIRECTIONS.items():
-            nearest, found = scores.retrieve(ids, rows[queries], rows[candidates])
+        for direction, (queries, candidates) in neighbours.DIRECTIONS.items():
+            nearest, found = neighbours.retrieve(ids, rows[queries], rows[candidates])
             columns[f"prediction_{direction}"] = pa.array(list(nearest.values()), pa.int64())
             columns[f"similarity_{direction}"] = pa.array(found.similarity.numpy(), pa.float32())
             result[direction] = scores.accuracy(nearest, references)
             result["ties"] += float(found.tied.sum())
-            result["duplicates"] += float(scores.duplicates(rows[f"{candidates}_digest"]))
+            result["duplicates"] += float(neighbours.duplicates(rows[f"{candidates}_digest"]))
         result = {"accuracy": self._counted(result), **result}
         if self.sweep_layers:
             for number, right in enumerate(self._sweep.right(int(rows["language"][0]))):

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from . import labels, scores
-from .base import Batch, TaskModule
+from . import classifier_labels, scores
+from .module import TaskModule
 from .optimization import FAMILIES
+from .stepping import Batch
 
 
 class SequenceClassification(TaskModule):
@@ -50,7 +51,7 @@ class SequenceClassification(TaskModule):
 
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the classifier and the names of its parameters that are random."""
-        return labels.build_classifier(
+        return classifier_labels.build_classifier(
             AutoModelForSequenceClassification,
             "ForSequenceClassification",
             self.head_path,
@@ -64,13 +65,13 @@ class SequenceClassification(TaskModule):
         """Copy the weights of `init_from`, with the labels of a classifier among them."""
         absent, config = super().copy_initial_weights(network, source)
         if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
-            labels.set_labels(network.config, labels.labels_of(config))
+            classifier_labels.set_labels(network.config, classifier_labels.labels_of(config))
         return absent, config
 
     def finish_network(self, network: PreTrainedModel) -> None:
         """Match the classifier's labels with the data's."""
         origin = self.init_from or self.backbone
-        self.label_names, self._columns = labels.adopt_labels(network.config, self.label_names, origin)
+        self.label_names, self._columns = classifier_labels.adopt_labels(network.config, self.label_names, origin)
 
     # Training and evaluation
 
@@ -81,7 +82,7 @@ class SequenceClassification(TaskModule):
             batch: A batch as the class describes it.
         """
         logits: Tensor = self.network(**self.inputs(batch)).logits.float()
-        return labels.in_data_order(logits, self._columns)
+        return classifier_labels.in_data_order(logits, self._columns)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy of the global batch. ()."""

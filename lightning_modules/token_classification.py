@@ -10,9 +10,10 @@ from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreT
 
 from ernie_m.errors import InputError
 
-from . import labels
-from .base import Batch, TaskModule
+from . import classifier_labels
+from .module import TaskModule
 from .span_scores import span_scores
+from .stepping import Batch
 
 
 class TokenClassification(TaskModule):
@@ -60,7 +61,7 @@ class TokenClassification(TaskModule):
 
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the classifier and the names of its parameters that are random."""
-        return labels.build_classifier(
+        return classifier_labels.build_classifier(
             AutoModelForTokenClassification,
             "ForTokenClassification",
             self.head_path,
@@ -74,13 +75,13 @@ class TokenClassification(TaskModule):
         """Copy the weights of `init_from`, with the labels of a classifier among them."""
         absent, config = super().copy_initial_weights(network, source)
         if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
-            labels.set_labels(network.config, labels.labels_of(config))
+            classifier_labels.set_labels(network.config, classifier_labels.labels_of(config))
         return absent, config
 
     def finish_network(self, network: PreTrainedModel) -> None:
         """Match the classifier's labels with the data's."""
         origin = self.init_from or self.backbone
-        self.label_names, self._columns = labels.adopt_labels(network.config, self.label_names, origin)
+        self.label_names, self._columns = classifier_labels.adopt_labels(network.config, self.label_names, origin)
 
     # Training and evaluation
 
@@ -91,7 +92,7 @@ class TokenClassification(TaskModule):
             batch: A batch as the class describes it.
         """
         logits: Tensor = self.network(**self.inputs(batch)).logits.float()
-        return labels.in_data_order(logits, self._columns)
+        return classifier_labels.in_data_order(logits, self._columns)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy over the labelled tokens of the global batch. ()."""

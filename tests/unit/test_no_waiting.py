@@ -9,7 +9,7 @@ from torch import Tensor
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification
 from lightning_modules import SentenceRetrieval, SequenceClassification
 from lightning_modules.active_vocabulary import shrink_to_active
-from lightning_modules.base import TaskModule
+from lightning_modules.module import TaskModule
 from lightning_modules.optimization import build_optimizer, parameter_groups
 from lightning_modules.watch import LossWatch
 

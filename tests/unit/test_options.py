@@ -1,4 +1,4 @@
-"""Every option of every class that a recipe names: stated once, with its type, and with a text that says what it does."""
+"""Every option of every class that a recipe names: stated once, with its type and a text that says what it does."""
 
 import inspect
 import re
@@ -12,8 +12,8 @@ import lightning_modules
 
 DATA = [
     name
-    for name in datamodules.__all__
-    if name not in ("Split", "TaskDataModule", "MicroBatch") and "Sampler" not in name
+    for name, value in vars(datamodules).items()
+    if inspect.isclass(value) and issubclass(value, datamodules.TaskDataModule) and name != "TaskDataModule"
 ]
 TASKS = [name for name in lightning_modules.__all__ if name != "TaskModule"]
 CLASSES = [(LightningDataModule, datamodules, name) for name in DATA]

@@ -80,7 +80,7 @@ def test_search_equals_brute_force_whatever_the_blocks(block_size: int) -> None:
     generator = torch.Generator().manual_seed(1)
     queries = torch.randn(23, 8, generator=generator) * 5
     candidates = torch.randn(31, 8, generator=generator)
-    found = scores.nearest_neighbours(queries, candidates, block_size)
+    found = neighbours.nearest_neighbours(queries, candidates, block_size)
     assert found.index.tolist() == brute_force(queries, candidates)
     cosine = torch.nn.functional.cosine_similarity(queries, candidates[found.index])
     torch.testing.assert_close(found.similarity, cosine)
@@ -92,7 +92,7 @@ def test_search_equals_brute_force_whatever_the_blocks(block_size: int) -> None:
 def test_duplicates_tie_and_the_first_wins_whatever_the_blocks(rows: int, block_size: int, random) -> None:
     distinct = torch.randn(5, 33, generator=torch.Generator().manual_seed(random.randint(0, 99)))
     picks = [random.randrange(5) for _ in range(rows)]
-    found = scores.nearest_neighbours(distinct, distinct[picks], block_size)
+    found = neighbours.nearest_neighbours(distinct, distinct[picks], block_size)
     for query in range(5):
         if query in picks:
             assert found.index[query] == picks.index(query)
@@ -103,22 +103,22 @@ def test_different_vectors_at_the_same_angle_tie() -> None:
     queries = torch.tensor([[1.0, 0.0]])
     candidates = torch.tensor([[0.0, 1.0], [0.6, 0.8], [0.6, -0.8], [-1.0, 0.0]])
     for block_size in (1, 2, 3, 4):
-        found = scores.nearest_neighbours(queries, candidates, block_size)
+        found = neighbours.nearest_neighbours(queries, candidates, block_size)
         assert (found.index.item(), found.tied.item()) == (1, True)
 
 
 def test_negative_zero_is_zero() -> None:
-    found = scores.nearest_neighbours(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, -0.0], [3.0, 0.0]]), 1)
+    found = neighbours.nearest_neighbours(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, -0.0], [3.0, 0.0]]), 1)
     assert (found.index.item(), found.tied.item()) == (0, True)
 
 
 def test_search_refuses_what_it_cannot_compare() -> None:
     with pytest.raises(InputError, match="at least"):
-        scores.nearest_neighbours(torch.ones(1, 2), torch.ones(0, 2))
+        neighbours.nearest_neighbours(torch.ones(1, 2), torch.ones(0, 2))
     with pytest.raises(InputError, match="width"):
-        scores.nearest_neighbours(torch.ones(1, 2), torch.ones(1, 3))
+        neighbours.nearest_neighbours(torch.ones(1, 2), torch.ones(1, 3))
     with pytest.raises(InputError, match="candidate vector 1 is not finite"):
-        scores.nearest_neighbours(torch.ones(1, 2), torch.tensor([[1.0, 0.0], [math.nan, 0.0]]))
+        neighbours.nearest_neighbours(torch.ones(1, 2), torch.tensor([[1.0, 0.0], [math.nan, 0.0]]))
 
 
 @pytest.fixture
@@ -148,10 +148,10 @@ def test_faiss_gives_the_same_answers_ties_and_duplicates(
     queries = torch.tensor(data.draw(st.lists(st.tuples(*[st.sampled_from([-1.0, 0.5, 1.0])] * 4), min_size=1)))
     block_size = data.draw(st.integers(1, 8))
     index_everything.clear()
-    found = scores.nearest_neighbours(queries, candidates, block_size)
+    found = neighbours.nearest_neighbours(queries, candidates, block_size)
     assert index_everything == [4]
     with mock.patch.object(scores, "_WORTH_AN_INDEX", math.inf):
-        expected = scores.nearest_neighbours(queries, candidates, block_size)
+        expected = neighbours.nearest_neighbours(queries, candidates, block_size)
     assert index_everything == [4]
     torch.testing.assert_close(found.similarity, expected.similarity)
     assert found.index.tolist() == expected.index.tolist()
@@ -162,7 +162,7 @@ def test_faiss_finds_what_brute_force_finds(index_everything: list[int]) -> None
     generator = torch.Generator().manual_seed(1)
     queries = torch.randn(23, 8, generator=generator) * 5
     candidates = torch.randn(31, 8, generator=generator)
-    found = scores.nearest_neighbours(queries, candidates, 7)
+    found = neighbours.nearest_neighbours(queries, candidates, 7)
     assert index_everything == [8]
     assert found.index.tolist() == brute_force(queries, candidates)
     torch.testing.assert_close(
@@ -174,7 +174,7 @@ def test_retrieval_is_keyed_by_example_id() -> None:
     ids = torch.tensor([3, 10, 11])
     queries = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     candidates = torch.tensor([[1.0, 0.1], [0.1, 1.0], [0.5, -1.0]])
-    nearest, found = scores.retrieve(ids, queries, candidates)
+    nearest, found = neighbours.retrieve(ids, queries, candidates)
     assert nearest == {3: 3, 10: 10, 11: 10}
     assert scores.accuracy(nearest, {key: key for key in nearest}) == pytest.approx(2 / 3)
     assert not found.tied.any()

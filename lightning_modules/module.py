@@ -1,0 +1,270 @@
+"""What every task shares: its options, the network and the optimiser that they build, and checkpoints."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ernie_m.errors import InputError
+
+from . import networks, processes
+from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
+from .compilation import CompileChoice
+from .evaluating import EvaluatingModule
+from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
+from .stepping import Batch
+
+
+class TaskModule(EvaluatingModule):
+    """A network, its optimiser and its scores; subclasses add the loss and the predictions of one task.
+
+    How it trains stands in `SteppingModule`, what an evaluation leaves in `EvaluatingModule`.
+
+    Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of an ERNIE-M, XLM-R, InfoXLM, mBERT or XLM. One that
+            was fine-tuned for the task keeps its head; labels are matched by name.
+        from_scratch: Fields of an ERNIE-M configuration: train that network from random weights; of `backbone` the
+            tokenizer alone is read.
+        init_from: A `.ckpt` or an exported folder whose weights replace the backbone's; nothing else is taken from it.
+        learning_rate: Learning rate of the head, at the end of the warm-up.
+        layer_decay: Factor of the learning rate from one layer to the one below; 1 for none.
+        decay_variant: "baidu" or "paddlenlp": whose rule for the embeddings' LayerNorm (1, or decayed as the
+            embeddings) and for weight decay (times the undecayed learning rate, or the layer's own).
+        weight_decay: Decoupled weight decay; biases and LayerNorms have none.
+        adam_betas: Decay rates of Adam's two moments.
+        adam_eps: Adam's epsilon.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        schedule: "linear" (then linearly to 0) or "baidu" (BERT's: jumps down at the end of the warm-up).
+        active_vocabulary: Train only the rows of the word embeddings that the data use, which changes time and memory
+            but not the result.
+        gradient_checkpointing: Compute activations again in the backward pass: less memory, about a third more time.
+        attn_implementation: "auto", "sdpa", "eager", "flash_attention_2" or another of transformers' attentions.
+        torch_compile: Compile the encoder's layers for training; "auto": on GPUs where the compiler works.
+        trust_remote_code: Run code that the backbone's folder carries.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        from_scratch: dict[str, Any] | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 5e-5,
+        layer_decay: float = 0.8,
+        decay_variant: DecayVariant = "baidu",
+        weight_decay: float = 0.0,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        adam_eps: float = 1e-6,
+        warmup_ratio: float = 0.1,
+        schedule: Schedule = "linear",
+        active_vocabulary: bool = False,
+        gradient_checkpointing: bool = False,
+        attn_implementation: str = "auto",
+        torch_compile: CompileChoice = False,
+        trust_remote_code: bool = False,
+        # No option: what `load_from_checkpoint` found. jsonargparse leaves names that begin so alone.
+        _network_config: PreTrainedConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["_network_config"])
+        self.backbone = backbone
+        self.from_scratch = from_scratch
+        self.init_from = init_from
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.decay_variant: DecayVariant = decay_variant
+        self.weight_decay = weight_decay
+        self.adam_betas = adam_betas
+        self.adam_eps = adam_eps
+        self.warmup_ratio = warmup_ratio
+        self.schedule: Schedule = schedule
+        self.active_vocabulary = active_vocabulary
+        self.gradient_checkpointing = gradient_checkpointing
+        self.attn_implementation = attn_implementation
+        self.torch_compile: CompileChoice = torch_compile
+        self.trust_remote_code = trust_remote_code
+        self._network_config = _network_config
+        self.announce()
+        self._token_ids: Tensor | None = None
+        self._language_ids: Tensor | None = None
+
+    # What a task defines
+
+    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+        """Return the task's network and the names of its parameters that are random.
+
+        Args:
+            restored: Configuration from the checkpoint whose weights are loaded next; None to load the backbone's.
+        """
+        raise NotImplementedError
+
+    def finish_network(self, network: PreTrainedModel) -> None:
+        """Prepare what follows from the built network; called before it is sharded or moved."""
+
+    # Building
+
+    def announce(self, *, restore_from: str | Path | None = None, training_follows: bool = False) -> None:
+        """Say, before a trainer runs, what it is going to do with this module.
+
+        Args:
+            restore_from: The checkpoint that it is about to load: the network is then built from it without the
+                backbone. (Lightning tells a module of its checkpoint only after the network is built.)
+            training_follows: Whether an evaluation stands before training: a head that is random is then scored, not
+                refused.
+        """
+        self.restore_from, self.training_follows = restore_from, training_follows
+
+    @property
+    def source(self) -> networks.Source:
+        """Where the network comes from."""
+        return networks.Source(self.backbone, self.from_scratch, self.attn_implementation, self.trust_remote_code)
+
+    def setup(self, stage: str) -> None:
+        """Read what the data module says of its data: the languages of `batch["language"]`, and the token ids in use.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+
+        Raises:
+            InputError: `active_vocabulary` is set, and data or strategy do not admit it.
+        """
+        languages = getattr(getattr(self.trainer, "datamodule", None), "languages", None)
+        if languages is not None:
+            self.languages = list(languages)
+        self._token_ids = token_ids_in_use(self.trainer) if stage == "fit" and self.active_vocabulary else None
+
+    def configure_model(self) -> None:
+        """Build the network, once; under `ModelParallelStrategy` sharded by layer with FSDP2."""
+        if "network" in self._modules:
+            # A training that was interrupted left them out.
+            put_back(self.network)
+        else:
+            self._build()
+        if self._token_ids is not None:
+            shrink_to_active(self.network, self._token_ids)
+
+    def _build(self) -> None:
+        restored = self._network_config
+        if restored is None and self.restore_from is not None:
+            restored = networks.checkpoint_config(self.restore_from)
+        strategy = None if self._trainer is None else self.trainer.strategy
+        with processes.same_seed_everywhere(strategy):
+            network, self._random_parameters = self.build_network(restored)
+        if restored is None and self.init_from:
+            self.copy_initial_weights(network, self.init_from)
+        self.finish_network(network)
+        self._language_ids = networks.language_ids(network.config, self.languages, self.backbone)
+        self.network = network
+        if self.gradient_checkpointing:
+            # The newer name stands only in later releases of transformers 5.
+            enable = getattr(network, "activation_checkpointing_enable", network.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
+        # from_pretrained leaves the network in evaluation mode, and Lightning keeps the mode that it finds.
+        network.train()
+        if isinstance(strategy, ModelParallelStrategy):
+            processes.shard(network, self.device_mesh)
+
+    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
+        """Copy the weights of `init_from`.
+
+        Args:
+            network: The network to fill.
+            source: A `.ckpt` or an exported folder.
+
+        Returns:
+            The names of the parameters that the source lacks, and the configuration that lies with it.
+        """
+        state, config = networks.read_weights(source)
+        head = self.head_path(network.config)
+        if head is not None and getattr(self, "new_head", False):
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
+        absent = networks.copy_weights(network, state, source)
+        self._random_parameters = [name for name in self._random_parameters if name in absent]
+        if absent:
+            rank_zero_warn(f"init_from {source!r} has no {', '.join(absent)}: kept as they were")
+        return absent, config
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build AdamW over the layer-decay groups, and the schedule in steps."""
+        groups = parameter_groups(
+            self.network,
+            self.network.config.model_type,
+            self.network.config.num_hidden_layers,
+            learning_rate=self.learning_rate,
+            layer_decay=self.layer_decay,
+            weight_decay=self.weight_decay,
+            decay_variant=self.decay_variant,
+            others=[p for name, p in self.named_parameters() if not name.startswith(networks.NETWORK_PREFIX)],
+        )
+        optimizer = build_optimizer(groups, self.adam_betas, self.adam_eps)
+        if isinstance(active := self.network.get_input_embeddings(), ActiveEmbedding):
+            follow(optimizer, active)
+        total = self.trainer.estimated_stepping_batches
+        scheduler = build_scheduler(optimizer, self.schedule, self.warmup_ratio, total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
+        }
+
+    # Running
+
+    def inputs(self, batch: Batch) -> Batch:
+        """Return the network's arguments: those of the batch, and the languages for a network that wants them.
+
+        Args:
+            batch: A batch with `input_ids`, `attention_mask` and `language`.
+        """
+        inputs = networks.network_inputs(self.network, batch)
+        if self._language_ids is not None:
+            self._language_ids = self._language_ids.to(batch["language"].device)
+            inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
+        return inputs
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep with the weights what builds their network again, so that loading needs no backbone."""
+        checkpoint[networks.CONFIG_KEY] = networks.config_to_json(self.network.config)
+        checkpoint["task"] = type(self).__name__
+        checkpoint.update(self._record.state_dict())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this task.
+
+        Raises:
+            InputError: If it is of another.
+        """
+        task = checkpoint.get("task", type(self).__name__)
+        if task != type(self).__name__:
+            raise InputError(f"the checkpoint is of the task {task}, this run of {type(self).__name__}")
+        self._random_parameters = []
+        self._record.load_state_dict(checkpoint)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool = True,
+        **arguments: Any,
+    ) -> Self:
+        """Load a checkpoint file; its backbone need not exist any more, since the file says how to build the network.
+
+        Args:
+            checkpoint_path: A `.ckpt` file.
+            map_location: As in `torch.load`.
+            hparams_file: YAML with arguments, for checkpoints that have none.
+            strict: Whether all names must match.
+            weights_only: Read nothing that could run code.
+            arguments: Arguments of the class that replace the saved ones.
+        """
+        arguments["_network_config"] = networks.checkpoint_config(checkpoint_path)
+        module: Self = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
+        )
+        return module
