@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy
 
 from ernie_m.errors import InputError
-from lightning_modules import scores
+from lightning_modules import neighbours, scores
 
 LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
@@ -125,7 +125,7 @@ def test_search_refuses_what_it_cannot_compare() -> None:
 def index_everything(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Send searches of any size through faiss; returns the widths of the indices that were built."""
     faiss = pytest.importorskip("faiss")
-    monkeypatch.setattr(scores, "_WORTH_AN_INDEX", 0)
+    monkeypatch.setattr(neighbours, "_WORTH_AN_INDEX", 0)
     built, index = [], faiss.IndexFlatIP
 
     def build(width: int) -> object:
@@ -150,7 +150,7 @@ def test_faiss_gives_the_same_answers_ties_and_duplicates(
     index_everything.clear()
     found = neighbours.nearest_neighbours(queries, candidates, block_size)
     assert index_everything == [4]
-    with mock.patch.object(scores, "_WORTH_AN_INDEX", math.inf):
+    with mock.patch.object(neighbours, "_WORTH_AN_INDEX", math.inf):
         expected = neighbours.nearest_neighbours(queries, candidates, block_size)
     assert index_everything == [4]
     torch.testing.assert_close(found.similarity, expected.similarity)
