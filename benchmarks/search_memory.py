@@ -31,6 +31,8 @@ def search(way: str) -> dict[str, object]:
     """Search once; return the extra memory, the seconds and how many of some answers equal brute force in float64."""
     import torch
 
+    from lightning_modules import neighbours
+
     if way == "blocks":
         neighbours._WORTH_AN_INDEX = math.inf
     generator = torch.Generator().manual_seed(0)

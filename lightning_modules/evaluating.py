@@ -3,13 +3,13 @@
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedConfig
 
 from ernie_m.errors import InputError
 
 from .collapse import DevelopmentRecord
-from .expected import expected_examples
 from .memory import MemoryLimit
 from .metrics import COUNTS, LanguageScores, ScoresByLanguage
 from .stepping import Batch, SteppingModule
@@ -209,3 +209,33 @@ class EvaluatingModule(SteppingModule):
             A message with what to try; None where the run learnt something or those data were not validated.
         """
         return self._record.verdict(getattr(getattr(self._trainer, "datamodule", None), "train_languages", None))
+
+
+def expected_examples(trainer: Trainer, stage: str) -> dict[str, int]:
+    """Return how many examples each language's data have, where all of them were to be run.
+
+    Args:
+        trainer: A trainer whose data module names the language of each of its loaders (`eval_languages`).
+        stage: Which loaders.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    limits = {
+        "validate": trainer.limit_val_batches,
+        "test": trainer.limit_test_batches,
+        "predict": trainer.limit_predict_batches,
+    }
+    if limits[stage] != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
+        return {}
+    loaders = {
+        "validate": trainer.val_dataloaders,
+        "test": trainer.test_dataloaders,
+        "predict": trainer.predict_dataloaders,
+    }[stage]
+    listed = loaders if isinstance(loaders, list) else [loaders]
+    datasets: list[Any] = [getattr(loader, "dataset", None) for loader in listed]
+    languages: list[str] = data.eval_languages(stage)
+    return {
+        language: len(dataset)
+        for language, dataset in zip(languages, datasets, strict=True)
+        if hasattr(dataset, "__len__")
+    }
