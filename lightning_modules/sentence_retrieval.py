@@ -57,6 +57,7 @@ class SentenceRetrieval(TaskModule):
     `prediction_<direction>` (the example id of the nearest) and `similarity_<direction>` (its cosine).
 
     Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
         pooling: "mean" of all tokens that are not padding, or the vector of the first ("cls").
         layer: Encoder layers below the vectors: 0 for the embeddings, all where null. XTREME's "layer 7" is 8 here.
         objective: What is trained, "softmax" or "hardest_negative".
@@ -65,15 +66,14 @@ class SentenceRetrieval(TaskModule):
         counted: The direction whose score is called `accuracy`, "source_to_target" or "target_to_source"; "both" for
             their mean.
         sweep_layers: Score every layer in evaluations, from the same pass through the network.
-        args: What `TaskModule` takes, as `kwargs`.
-        kwargs: See `args`.
+        kwargs: What else `TaskModule` takes.
     """
 
     max_micro_batches: ClassVar[int | None] = 1
 
     def __init__(
         self,
-        *args: Any,
+        backbone: str,
         pooling: Pooling = "mean",
         layer: int | None = None,
         objective: Objective = "softmax",
@@ -83,7 +83,7 @@ class SentenceRetrieval(TaskModule):
         sweep_layers: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(backbone, **kwargs)
         if temperature <= 0:
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling

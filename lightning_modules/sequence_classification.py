@@ -24,20 +24,20 @@ class SequenceClassification(TaskModule):
     `probability_<label>` (float32) for every label.
 
     Args:
+        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
         label_names: The labels in the order of the data's indices; the command takes them from the data.
         new_head: Train a new classifier although the backbone has one.
-        args: What `TaskModule` takes, as `kwargs`.
-        kwargs: See `args`.
+        kwargs: What else `TaskModule` takes.
     """
 
     def __init__(
         self,
-        *args: Any,
+        backbone: str,
         label_names: list[str] | None = None,
         new_head: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(backbone, **kwargs)
         self.label_names = list(label_names or [])
         self.new_head = new_head
         self._columns: list[int] = []
