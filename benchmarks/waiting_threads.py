@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 POLICIES = {
     "default": {},
-    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    "GOMP_SPINCOUNT=3000": {"GOMP_SPINCOUNT": "3000"},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
 }
 ROWS, LENGTH = 8, 46

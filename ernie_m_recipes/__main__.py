@@ -187,7 +187,7 @@ def let_threads_sleep() -> None:
     OpenMP reads it when torch is imported. Whoever has set how threads wait keeps that.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def usage_error(message: str) -> int:

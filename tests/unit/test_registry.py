@@ -106,7 +106,7 @@ def test_a_command_answers_with_its_own_arguments(
 
 @pytest.mark.parametrize(
     ("stated", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
 )
 def test_how_threads_wait_is_set_where_nobody_has(
     stated: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
