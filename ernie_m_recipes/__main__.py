@@ -181,6 +181,15 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
+def let_threads_sleep() -> None:
+    """Make threads that wait sleep soon, so that other processes on the same processors get on (docs/speed.md).
+
+    OpenMP reads it when torch is imported. Whoever has set how threads wait keeps that.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def usage_error(message: str) -> int:
     """Print a message to stderr and return the exit code of a user's mistake."""
     print(f"ernie-m: {message}", file=sys.stderr)
@@ -203,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
+    let_threads_sleep()
     try:
         return COMMANDS[name](rest)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Finding recipes and fragments by name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,18 @@ def test_a_command_answers_with_its_own_arguments(
     assert out != USAGE
     for argument in arguments:
         assert argument in out
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_how_threads_wait_is_set_where_nobody_has(
+    stated: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(stated))
+    assert main(["ls"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 @pytest.mark.parametrize("words", [["cat"], ["cp"], ["cp", "a", "b", "c"], ["export", "a"], ["ls", "--no"]])
