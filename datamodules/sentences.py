@@ -10,7 +10,7 @@ from ernie_m.errors import InputError
 from .columns import ColumnFile, read_columns
 from .reading import SourceRows, class_names, read_rows
 from .sources import Parts
-from .tags import Place, check_tags
+from .tags import WordPlace, check_tags
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,7 +21,7 @@ _ROW_FILES = (".parquet", ".arrow", ".jsonl", ".csv")
 
 def read_sentences(
     parts: Parts, columns: Sequence[str], kinds: Sequence[str] | None
-) -> Iterator[tuple[list[str], list[str], Place]]:
+) -> Iterator[tuple[list[str], list[str], WordPlace]]:
     """Reads files and data sets one after the other.
 
     Args:
@@ -56,7 +56,7 @@ def holds_rows(part: "Path | Dataset") -> bool:
     return suffix in _ROW_FILES
 
 
-def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], Place]]:
+def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], WordPlace]]:
     if tagged and file.sentences and len(file.sentences[0][0]) < 2:
         raise InputError(
             f"{file.path}, line {file.lines[0][0]}: one column, {file.sentences[0][0][0]!r}, where a word and its tag"
@@ -75,7 +75,7 @@ def _line_of(path: Path, lines: Sequence[int], word: int) -> str:
 
 def _sentence_in_row(
     rows: SourceRows, number: int, columns: Sequence[str], kinds: Sequence[str] | None
-) -> tuple[list[str], list[str], Place]:
+) -> tuple[list[str], list[str], WordPlace]:
     found = [_as_list(rows, number, column) for column in columns]
     words, tags = found[0], found[1] if len(found) > 1 else []
     if any(not isinstance(word, str) for word in words):
@@ -103,7 +103,7 @@ def _as_list(rows: SourceRows, number: int, column: str) -> list[Any]:
     return value
 
 
-def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: Place) -> list[str]:
+def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: WordPlace) -> list[str]:
     """Tags by name, also those that are numbers."""
     names = []
     for position, tag in enumerate(tags):

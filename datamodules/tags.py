@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ernie_m.errors import InputError
 
-Place = Callable[[int], str]
+WordPlace = Callable[[int], str]
 """Says where the n-th word of a sentence stands."""
 
 _TAG = re.compile(r"O|[BI]-.+")
@@ -29,7 +29,7 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     return converted
 
 
-def check_tags(tags: Sequence[str], place: Place) -> None:
+def check_tags(tags: Sequence[str], place: WordPlace) -> None:
     """Refuses what is no tag.
 
     Args:

@@ -18,7 +18,7 @@ def build_classifier(
     auto_class: Any,
     kind: str,
     head_path: Callable[[PreTrainedConfig], str],
-    source: networks.Source,
+    source: networks.NetworkSource,
     restored: PreTrainedConfig | None,
     label_names: Sequence[str],
     new_head: bool,

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ernie_m.errors import InputError
 
-from . import networks
+from . import compat, networks
 from .optimization import FAMILIES
 
 CompileChoice = bool | Literal["auto"]
@@ -48,11 +48,9 @@ def compile_layers(network: PreTrainedModel, choice: CompileChoice, device: torc
             raise InputError(f"torch_compile is true, but {problem}; set it to false")
         rank_zero_warn(f"torch_compile: goes on without it, since {problem}")
         return False
-    # Within DDP's forward pass a layer's graph would be cut where DDP's buckets begin.
-    torch._dynamo.config.optimize_ddp = False
     # Training or evaluation, one row or more, padding or none, a classifier's last layer or another: all of them
-    # together are more than the default, 8, beyond which layers run uncompiled.
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    # together are more than the default, 8.
+    compat.compile_whole_layers(graphs=64)
     for path in family.blocks if family is not None else ():
         for layer in networks.submodule(network, path).children():
             layer.compile(backend=BACKEND, dynamic=True)

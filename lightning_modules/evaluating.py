@@ -12,7 +12,8 @@ from ernie_m.errors import InputError
 from .collapse import DevelopmentRecord
 from .memory import MemoryLimit
 from .metrics import COUNTS, LanguageScores, ScoresByLanguage
-from .stepping import Batch, SteppingModule
+from .networks import Batch
+from .stepping import SteppingModule
 
 _PREFIX = {"validate": "val", "test": "test"}
 _NOT_LOGGED = (*COUNTS, "chance")

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from ernie_m.errors import InputError
 
-Batch = dict[str, Tensor]
+from .networks import Batch
+
 T = TypeVar("T")
 logger = logging.getLogger("lightning.pytorch")
 

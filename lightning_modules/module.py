@@ -15,8 +15,8 @@ from . import networks, processes
 from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
 from .compilation import CompileChoice
 from .evaluating import EvaluatingModule
+from .networks import Batch
 from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
-from .stepping import Batch
 
 
 class TaskModule(EvaluatingModule):
@@ -118,9 +118,11 @@ class TaskModule(EvaluatingModule):
         self.restore_from, self.training_follows = restore_from, training_follows
 
     @property
-    def source(self) -> networks.Source:
+    def source(self) -> networks.NetworkSource:
         """Where the network comes from."""
-        return networks.Source(self.backbone, self.from_scratch, self.attn_implementation, self.trust_remote_code)
+        return networks.NetworkSource(
+            self.backbone, self.from_scratch, self.attn_implementation, self.trust_remote_code
+        )
 
     def setup(self, stage: str) -> None:
         """Read what the data module says of its data: the languages of `batch["language"]`, and the token ids in use.

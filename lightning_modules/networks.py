@@ -16,6 +16,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.errors import InputError
 
+Batch = dict[str, Tensor]
+"""A batch of any task, by the names that its class describes."""
+
 NETWORK_PREFIX = "network."
 """What the network's parameters are prefixed with in a Lightning checkpoint."""
 
@@ -24,7 +27,7 @@ CONFIG_KEY = "network_config"
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """Where a task's network comes from, as `TaskModule`'s arguments say.
 
     Attributes:
@@ -96,7 +99,9 @@ def scratch_config(backbone: str, fields: Mapping[str, Any], trust_remote_code: 
         return ErnieMConfig(**{"vocab_size": size, **fields})
 
 
-def build(auto_class: Any, source: Source, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
+def build(
+    auto_class: Any, source: NetworkSource, restored: PreTrainedConfig | None
+) -> tuple[PreTrainedModel, list[str]]:
     """Build the network of a task that has no labels.
 
     Args:
@@ -117,7 +122,7 @@ def build(auto_class: Any, source: Source, restored: PreTrainedConfig | None) ->
 
 
 def load_network(
-    auto_class: Any, source: Source, config: PreTrainedConfig, renewed: str | None = None
+    auto_class: Any, source: NetworkSource, config: PreTrainedConfig, renewed: str | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a backbone's weights, in float32, into the network of a task.
 

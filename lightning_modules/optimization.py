@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ernie_m.errors import InputError
 
+from . import compat
+
 DecayVariant = Literal["baidu", "paddlenlp"]
 Schedule = Literal["linear", "baidu"]
 
@@ -193,9 +195,7 @@ def build_optimizer(groups: list[dict[str, Any]], betas: tuple[float, float], ep
     fused = devices <= {"cpu", "cuda"} or None
     rate = max(group["lr"] for group in groups)
     optimizer = AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=0.0, fused=fused)
-    # A fused step could unscale float16 gradients itself, and Lightning therefore refuses to clip them. Without this
-    # mark they are unscaled before they are clipped, as for any other optimiser.
-    optimizer._step_supports_amp_scaling = False
+    compat.unscale_before_clipping(optimizer)
     return optimizer
 
 

@@ -15,7 +15,7 @@ from . import classifier_labels, networks
 from .answer_scores import Protocol, answer_scores
 from .answer_spans import Spans, best_spans, merge_windows
 from .module import TaskModule
-from .stepping import Batch
+from .networks import Batch
 
 
 class QuestionAnswering(TaskModule):

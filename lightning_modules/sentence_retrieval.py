@@ -19,8 +19,8 @@ from . import neighbours, networks, scores
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
 from .layer_sweep import LayerSweep
 from .module import TaskModule
+from .networks import Batch
 from .optimization import FAMILIES
-from .stepping import Batch
 
 Pooling = Literal["mean", "cls"]
 Objective = Literal["softmax", "hardest_negative"]

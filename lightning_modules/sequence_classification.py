@@ -9,8 +9,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from . import classifier_labels, scores
 from .module import TaskModule
+from .networks import Batch
 from .optimization import FAMILIES
-from .stepping import Batch
 
 
 class SequenceClassification(TaskModule):

@@ -12,13 +12,12 @@ from transformers import PreTrainedModel
 
 from ernie_m.errors import InputError
 
-from . import processes
+from . import compat, processes
 from .active_vocabulary import put_back
 from .compilation import CompileChoice, compile_layers
 from .memory import MemoryLimit
+from .networks import Batch
 from .watch import LossWatch
-
-Batch = dict[str, Tensor]
 
 
 class SteppingModule(LightningModule):
@@ -60,10 +59,7 @@ class SteppingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Start the watch for losses that are not finite, and count the epochs of a continued run."""
-        if self.trainer.fit_loop.restarted_on_epoch_end:
-            # With max_steps set, Lightning ends the finished epoch once more, and with max_epochs stops one early.
-            epochs: Any = self.trainer.fit_loop.epoch_progress
-            epochs.current.processed, epochs.total.processed = epochs.current.started - 1, epochs.total.started - 1
+        compat.end_finished_epoch(self.trainer)
         self._loss_watch = LossWatch(self.device)
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> Tensor:

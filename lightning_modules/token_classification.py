@@ -12,8 +12,8 @@ from ernie_m.errors import InputError
 
 from . import classifier_labels
 from .module import TaskModule
+from .networks import Batch
 from .span_scores import span_scores
-from .stepping import Batch
 
 
 class TokenClassification(TaskModule):

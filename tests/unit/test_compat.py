@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from transformers import PretrainedConfig
@@ -17,6 +19,8 @@ from ernie_m_recipes.compat import (
     auto_classes,
     class_path_of,
 )
+from lightning_modules import compat
+from lightning_modules.optimization import build_optimizer
 
 
 def test_jsonargparse_warns_of_old_names_with_a_class_of_its_own() -> None:
@@ -86,3 +90,23 @@ def test_transformers_can_be_made_to_forget_an_auto_class(tmp_path: Path) -> Non
         assert Config._auto_class == "AutoConfig", "register_for_auto_class of transformers keeps the name elsewhere"
     Config().save_pretrained(tmp_path)
     assert "auto_map" not in (tmp_path / "config.json").read_text(encoding="utf-8")
+
+
+def test_lightning_counts_the_epochs_of_a_loop_where_it_did() -> None:
+    loop = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit_loop
+    assert loop.restarted_on_epoch_end is False, "Lightning's fit loop no longer says where it was restarted"
+    for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+        assert {"started", "processed"} <= vars(progress).keys(), "Lightning counts epochs in other fields"
+
+
+def test_lightning_clips_what_a_fused_optimiser_would_unscale_by_itself() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_optimizer([{"params": [weight], "lr": 1.0, "weight_decay": 0.0}], (0.9, 0.99), 1e-8)
+    assert _optimizer_handles_unscaling(optimizer) is False, "Lightning looks at another mark than torch's"
+
+
+def test_the_compiler_has_the_settings_that_layers_need() -> None:
+    compat.compile_whole_layers(64)
+    config = torch._dynamo.config
+    assert config.optimize_ddp is False, "torch._dynamo no longer has optimize_ddp"
+    assert config.recompile_limit >= 64, "torch._dynamo no longer has recompile_limit"
