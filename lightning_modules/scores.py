@@ -45,10 +45,9 @@ def classification_scores(
         missing: Further examples, without a prediction: they are wrong for `accuracy` and unknown to the others.
 
     Returns:
-        `accuracy`, a share of integers; and as torchmetrics computes them `macro_f1`, `macro_precision` and
-        `macro_recall` (the mean over the labels), `matthews` (the correlation of Matthews, -1 to 1) and
-        `calibration_error` (expected, over 15 bins of the highest probability). Then how often each label (row) was
-        taken for each (column).
+        `accuracy` and `matthews`, from integers; and as torchmetrics computes them `macro_f1`, `macro_precision` and
+        `macro_recall` (the mean over the labels), and `calibration_error` (expected, over 15 bins of the highest
+        probability). Then how often each label (row) was taken for each (column).
 
     Raises:
         InputError: If there are no examples.
@@ -67,10 +66,24 @@ def classification_scores(
         "macro_f1": classification.multiclass_f1_score(predicted, labels, count),
         "macro_precision": classification.multiclass_precision(predicted, labels, count),
         "macro_recall": classification.multiclass_recall(predicted, labels, count),
-        "matthews": classification.multiclass_matthews_corrcoef(predicted, labels, count),
+        "matthews": matthews(matrix),
         "calibration_error": classification.multiclass_calibration_error(probabilities, labels, count),
     }
     return {name: float(value) for name, value in found.items()}, matrix.tolist()
+
+
+def matthews(confusion: Tensor) -> float:
+    """Return the correlation of Matthews for several labels (Gorodkin, 2004), -1 to 1; 0 where one is all there is.
+
+    Not torchmetrics', which gives -0.41 for the labels 0, 1, 1 where all are taken for 0.
+
+    Args:
+        confusion: How often each label (row) was taken for each (column). (labels, labels) int64
+    """
+    total, right = int(confusion.sum()), int(confusion.diagonal().sum())
+    true, taken = confusion.sum(dim=1), confusion.sum(dim=0)
+    spread = (total**2 - int(taken.square().sum())) * (total**2 - int(true.square().sum()))
+    return (right * total - int((true * taken).sum())) / math.sqrt(spread) if spread else 0.0
 
 
 def macro_mean(scores: Mapping[str, float]) -> float:

@@ -7,7 +7,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
 from transformers import PreTrainedModel
 
 from ernie_m.errors import InputError
@@ -16,6 +15,7 @@ from . import compat, processes
 from .active_vocabulary import put_back
 from .compilation import CompileChoice, compile_layers
 from .memory import MemoryLimit
+from .metrics import ShareOfRight
 from .networks import Batch
 from .watch import LossWatch
 
@@ -34,7 +34,7 @@ class SteppingModule(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.train_accuracy = MeanMetric(nan_strategy="disable")
+        self.train_accuracy = ShareOfRight()
         self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
         self._loss_watch: LossWatch | None = None
 
@@ -151,8 +151,7 @@ class SteppingModule(LightningModule):
             weights: 0 for what does not count; may be of size 1 along a dimension. (...)
         """
         if self.training:
-            counted = weights * (labels >= 0)
-            self.train_accuracy.update((logits.detach().argmax(dim=-1) == labels).float(), counted)
+            self.train_accuracy.update(logits.detach().argmax(dim=-1) == labels, (labels >= 0) & (weights > 0))
 
     def _check_losses(self) -> None:
         if self._loss_watch is not None:

@@ -52,6 +52,10 @@ def test_classification(
     assert logged["val/accuracy"] == pytest.approx((results["en"]["accuracy"] + results["de"]["accuracy"]) / 2)
     ids = found[0]["tables"]["en"]["example_id"]
     assert ids == sorted(set(ids))
+    # A share of the examples, to which no filler is added.
+    right = logged["train/accuracy"] * sum(worker.BATCH_SIZES)
+    assert right == pytest.approx(round(right), abs=1e-4)
+    assert 0 < right < sum(worker.BATCH_SIZES)
 
 
 def test_logged_loss_of_several_processes_is_the_global_mean(launch: Launch) -> None:

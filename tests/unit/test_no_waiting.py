@@ -46,6 +46,7 @@ def test_a_step_reads_nothing_back(
     module.configure_model()
     shrink_to_active(module.network, torch.arange(40))
     module.network.to("meta")
+    module.train_accuracy.to("meta")
     groups = parameter_groups(
         module.network, "ernie_m", 2, learning_rate=1e-3, layer_decay=0.8, weight_decay=0.01, decay_variant="baidu"
     )
@@ -58,6 +59,8 @@ def test_a_step_reads_nothing_back(
     assert all(p.grad is None or p.grad.device.type == "meta" for p in module.network.parameters())
     with pytest.raises(RuntimeError, match="meta"):
         loss.item()
+    assert module.train_accuracy.update_called == (task is SequenceClassification)
+    assert module.train_accuracy.right.device.type == "meta"
 
 
 def test_an_evaluation_reads_nothing_back(backbone: str) -> None:
@@ -66,4 +69,5 @@ def test_an_evaluation_reads_nothing_back(backbone: str) -> None:
     module.network.to("meta").eval()
     with torch.inference_mode():
         rows = module.predict_rows(batch_of(("",)))
+        module.predictions.update(**rows, tokens=torch.ones(ROWS, LENGTH, dtype=torch.int64, device="meta"))
     assert rows["probabilities"].shape == (ROWS, 2)

@@ -191,6 +191,24 @@ def test_the_loss_is_the_mean_over_labelled_tokens_however_the_batch_is_cut(tmp_
     assert float(module.loss(filler)) == 0.0
 
 
+def test_the_watched_accuracy_is_that_of_labelled_tokens(tmp_path: Path) -> None:
+    module = module_of(save_encoder(tmp_path))
+    module.configure_model()
+    batch = first_only(batch_of(4, 5)) | {"normaliser": torch.tensor(1.0)}
+    batch["weights"] = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    module.eval().loss(batch)
+    assert not module.train_accuracy.update_called
+    for part in module.network.modules():
+        part.training = part is module.network  # without dropout, to compare
+    predicted = module.logits(batch).argmax(-1)
+    module.training = True
+    module.loss(batch)
+    counts = (batch["labels"] >= 0) & (batch["weights"] > 0)[:, None]
+    expected = (predicted == batch["labels"])[counts].float().mean()
+    assert float(module.train_accuracy.compute()) == pytest.approx(float(expected))
+    assert int(module.train_accuracy.total) == int(counts.sum()) < int((batch["labels"] >= 0).sum())
+
+
 def test_predicts_without_labels(tmp_path: Path) -> None:
     backbone = tmp_path / "fine_tuned"
     torch.manual_seed(0)
