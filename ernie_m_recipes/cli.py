@@ -166,7 +166,7 @@ class RecipeCLI(StageCLI):
             arguments["label_names"] = list(self.datamodule.label_names)
         if checkpoint := self.config[self.stage].ckpt_path:
             # The checkpoint says how to build its network, so that the backbone is not needed again.
-            self.model.announce(restore_from=checkpoint)
+            announce(self.model, restore_from=checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the callbacks that every run has.
@@ -204,6 +204,17 @@ class RecipeCLI(StageCLI):
             "changes": self.changes,
             "origin": str(self.call.origin) if self.call.origin else None,
         }
+
+
+def announce(part: Any, **what: Any) -> None:
+    """Tell a task or data module what is going to be done with it; classes of the user's own need not want to know.
+
+    Args:
+        part: The task or the data module.
+        what: What its `announce` takes.
+    """
+    if hasattr(part, "announce"):
+        part.announce(**what)
 
 
 def place_loggers(loggers: Any, folder: Path) -> None:

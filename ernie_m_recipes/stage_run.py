@@ -13,7 +13,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import write_text
 
 from . import predictions, record, resume
-from .cli import RecipeCLI, is_first_process
+from .cli import RecipeCLI, announce, is_first_process
 from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
@@ -84,16 +84,16 @@ class StageRun:
 
     def before_fit(self) -> None:
         """Tell the data how strict a continued run is; evaluate before training where the recipe says so."""
-        self.data.announce(test_follows=self.settings.run.test_after_fit and self.folder is not None)
+        announce(self.data, test_follows=self.settings.run.test_after_fit and self.folder is not None)
         if self.settings.ckpt_path:
             self.data.allow_changes = self.settings.resume.allow_changes
             if self.folder is not None and is_first_process():
                 resume.take_best(Path(self.settings.ckpt_path), self.folder)
         elif self.settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if self.settings.run.test_after_fit else self.trainer.validate
-            self.model.announce(training_follows=True)
+            announce(self.model, training_follows=True)
             evaluate(self.model, datamodule=self.data, verbose=False)
-            self.model.announce()
+            announce(self.model, training_follows=False)
             self.keep("before")
             show("Before training", {"before": self.model.results})
 

@@ -428,3 +428,27 @@ def test_devices_and_workers_may_change(run: Path, tmp_path: Path, ernie_m) -> N
     )
     assert code == 0, err
     assert read(only_run(tmp_path) / "run.json")["changes"] == []
+
+
+def test_classes_of_ones_own_need_not_be_those_of_the_project(tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_classes.py").write_text(
+        "from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel\n"
+        "class Own(BoringModel):\n"
+        "    def validation_step(self, batch, batch_idx):\n"
+        "        self.log('val/accuracy', self.step(batch))\n"
+        "class OwnData(BoringDataModule):\n"
+        "    label_names = ['a']\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "own.yaml").write_text(
+        "seed_everything: 1\n"
+        "trainer: {accelerator: cpu, max_steps: 3, precision: 32-true}\n"
+        "data: {class_path: own_classes.OwnData}\n"
+        "model: {class_path: own_classes.Own}\n"
+        "run: {name: own, test_after_fit: false, export: false}\n",
+        encoding="utf-8",
+    )
+    code, out, err = ernie_m("fit", "--config", "own.yaml")
+    assert code == 0, err
+    assert "the last step, step 3" in out
