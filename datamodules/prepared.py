@@ -37,11 +37,11 @@ def default_cache_dir() -> Path:
 
 
 def content_digest(dataset: "Dataset") -> str:
-    """The SHA-256 of a data set's columns and rows, wherever they lie and however they are cut into chunks.
+    """The SHA-256 of a data set's rows and features, names of classes among them, wherever and in what chunks they lie.
 
     The fingerprint that `datasets` gives depends on the path and the time of the file.
     """
-    digest = hashlib.sha256(str(dataset.features.arrow_schema.remove_metadata()).encode())
+    digest = hashlib.sha256(str(dataset.features).encode())
     for table in dataset.with_format("arrow").iter(batch_size=_HASHED):
         for batch in table.combine_chunks().to_batches():
             digest.update(batch.replace_schema_metadata(None).serialize())

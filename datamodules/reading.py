@@ -17,7 +17,7 @@ from . import text_files
 from .sources import Parts
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 _TYPED = (".parquet", ".arrow")
@@ -100,7 +100,7 @@ def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
     if kind == ".jsonl":
         return text_files.table_of_objects(path)
     if kind in _TYPED:
-        names = open_dataset(path).column_names
+        names = list(_features(path))
     else:
         names = list(header) if header is not None else text_files.names_of_columns(path, _separator(kind))
     twice = [name for number, name in enumerate(names) if name in names[:number]]
@@ -126,7 +126,23 @@ def open_dataset(path: Path) -> "Dataset":
         rows = load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
         return Dataset(pa.concat_tables(rows.with_format("arrow").iter(batch_size=_AT_ONCE)))
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _features(path: Path) -> "Features":
+    """The columns of a file that `open_dataset` reads, without its rows."""
+    from datasets import Features
+
+    if path.suffix == ".arrow":
+        return open_dataset(path).features
+    try:
+        return Features.from_arrow_schema(pq.read_schema(path))
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}")
 
 
 def texts_of(rows: SourceRows, column: str) -> pa.ChunkedArray:
@@ -170,11 +186,9 @@ def class_names(part: "Path | Dataset", column: str) -> list[str] | None:
     Returns:
         The names in the order of the integers, or None where there are none.
     """
-    if isinstance(part, Path):
-        if part.suffix not in _TYPED:
-            return None
-        part = open_dataset(part)
-    feature = part.features.get(column)
+    if isinstance(part, Path) and part.suffix not in _TYPED:
+        return None
+    feature = (_features(part) if isinstance(part, Path) else part.features).get(column)
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else [str(name) for name in names]
 

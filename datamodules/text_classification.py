@@ -1,6 +1,7 @@
 """Classification of texts and of pairs of texts from one's own files or a data set in the Hub's layout."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,12 @@ class TextClassification(TaskDataModule):
         self.first_column = first_column
         self.second_column = second_column
         self.label_column = label_column
-        self._label_names = None if label_names is None else _checked_names(label_names)
+        self._given_labels = None if label_names is None else _checked_names(label_names)
 
-    @property
+    @cached_property
     def label_names(self) -> list[str]:
         """The labels, in the order of their numbers. Where they were not given, the data are read for them."""
-        if self._label_names is None:
-            self._label_names = self._find_label_names()
-        return self._label_names
+        return self._given_labels or self._find_label_names()
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the texts and the labels as numbers, `UNLABELLED` for prediction."""

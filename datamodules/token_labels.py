@@ -78,15 +78,13 @@ class TokenLabels(TaskDataModule):
         super().__init__(*args, **kwargs)
         self.tokens_column = tokens_column
         self.tags_column = tags_column
-        self._label_names = None if label_names is None else checked_labels(label_names)
+        self._given_labels = None if label_names is None else checked_labels(label_names)
         self.label_tokens: LabelledTokens = label_tokens
 
-    @property
+    @cached_property
     def label_names(self) -> list[str]:
         """The labels, in the order of their numbers. Where they were not given, the data are read for them."""
-        if self._label_names is None:
-            self._label_names = self._find_label_names()
-        return self._label_names
+        return self._given_labels or self._find_label_names()
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the words and, except for prediction, the labels as numbers."""
@@ -94,7 +92,7 @@ class TokenLabels(TaskDataModule):
         words: list[list[str]] = []
         labels: list[NDArray[np.int32]] = []
         numbers = {name: number for number, name in enumerate(self.label_names)} if tagged else {}
-        kinds = self._label_names if tagged else None
+        kinds = self.label_names if tagged else None
         for sentence, tags, place in read_sentences(parts, self._columns(tagged), kinds):
             words.append(sentence)
             known = [numbers.get(tag, -1) for tag in to_iob2(tags)]

@@ -99,9 +99,21 @@ def test_other_tasks_take_data_sets_too(options):
     assert len(rows_of(data, "train", "de")) == 2
 
 
+def test_the_same_numbers_of_other_classes_are_other_rows(options):
+    """What was tokenised under one set of names is not taken for another's."""
+    found = []
+    for names in (["O", "B-PER", "I-PER"], ["B-PER", "O", "I-PER"]):
+        features = Features({"tokens": [Value("string")], "ner_tags": [ClassLabel(names=names)]})
+        words = Dataset.from_dict({"tokens": [["Anna", "sleeps"]], "ner_tags": [[1, 0]]}, features=features)
+        labels = {"label_names": ["O", "B-PER", "I-PER"]}
+        data = TokenLabels.from_dataset_dicts({"en": {"train": words}}, **labels, **options)
+        found.append([label for label in rows_of(data, "train")[0]["labels"] if label >= 0])
+    assert found == [[1, 0], [0, 1]]
+
+
 def test_a_notebook(options, tiny_checkpoint, tmp_path):
     """The ten lines of the documentation."""
-    data = TextClassification.from_dataset_dicts({"en": splits(), "de": splits(9)}, global_batch_size=4, **options)
+    data = XNLI.from_dataset_dicts({"en": splits(), "de": splits(9)}, global_batch_size=4, max_length=128, **options)
     model = SequenceClassification(str(tiny_checkpoint), label_names=data.label_names, warmup_ratio=0.0)
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path
@@ -189,6 +201,8 @@ def test_a_digest_is_that_of_the_content():
     assert content_digest(whole) == content_digest(chunks) == content_digest(whole.select(range(30)))
     assert content_digest(whole) != content_digest(whole.select([1, 0, *range(2, 30)]))
     assert content_digest(whole) != content_digest(whole.rename_column("label", "other"))
+    other = FEATURES | {"label": ClassLabel(names=NAMES[::-1])}
+    assert content_digest(whole) != content_digest(whole.cast(Features(other)))
 
 
 def test_progress_is_lines_where_the_output_is_no_terminal(monkeypatch):
