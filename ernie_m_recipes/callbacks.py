@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from .tables import is_shown
+
 
 class StepSeed(Callback):
     """Seeds dropout anew at each optimiser step from the run's seed, the step and the process.
@@ -98,8 +100,11 @@ class PlainProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the means over the languages."""
         if not trainer.sanity_checking:
-            means = {name: float(value) for name, value in trainer.callback_metrics.items() if name.count("/") == 1}
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in means.items() if name.startswith("val/"))
+            logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.count("/") == 1}
+            means = {name: value for name, value in logged.items() if name.startswith("val/")}
+            shown = ", ".join(
+                f"{name} {value:.4f}" for name, value in means.items() if is_shown(name.removeprefix("val/"))
+            )
             self.say(f"step {trainer.global_step}: {shown or 'validated'}")
 
     def begin_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -30,7 +30,9 @@ th.run { color: var(--run); white-space: normal; overflow-wrap: anywhere; min-wi
 tr.mean > * { border-top: 2px solid var(--line); font-weight: 600; }
 .bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem 2rem;
   margin-top: 1.5rem; }
-.bars h4 { margin: 0; font-size: .9rem; } summary { cursor: pointer; margin-top: 1.5rem; }
+.bars h4, .matrices h4 { margin: 0; font-size: .9rem; }
+.matrices { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1rem; } .matrices > div { max-width: 100%; }
+summary { cursor: pointer; margin-top: 1.5rem; }
 .bar { display: grid; grid-template-columns: 9rem 1fr 3.2rem; gap: .5rem; align-items: center; font-size: .8rem; }
 .bar > :first-child { overflow-wrap: anywhere; line-height: 1.2; }
 .bar > :last-child { text-align: right; font-variant-numeric: tabular-nums; }
@@ -138,11 +140,12 @@ def confusion(name: str, one: Comparison) -> Iterator[str]:
     """Yield a table per language of how often each label was taken for each; nothing where the task has no labels."""
     if not one.confusion:
         return
-    yield f'<details>\n<summary>{escape(name)}: what was taken for what, in examples</summary>\n<div class="bars">\n'
+    yield f"<details>\n<summary>{escape(name)}: what was taken for what, in examples</summary>\n"
+    yield '<div class="matrices">\n'
     for language, matrix in one.confusion.items():
         yield f'<div>\n<h4>{escape(language)}</h4>\n<div class="scroll" tabindex="0" role="region"'
         yield f' aria-label="Confusion matrix, {escape(language)}">\n<table>\n'
-        yield '<thead><tr><th scope="col">right, taken for</th>'
+        yield '<thead><tr><th scope="col">right ↓ taken for →</th>'
         yield "".join(f'<th scope="col">{escape(label)}</th>' for label in one.labels) + "</tr></thead>\n<tbody>\n"
         most = max(max(row) for row in matrix)
         for label, row in zip(one.labels, matrix, strict=True):
