@@ -27,8 +27,7 @@ class EvaluatingModule(SteppingModule):
     - `tables`: language to a `pyarrow.Table` with one row per example, `example_id` ascending;
     - `results`: language to its scores (the task's `headline`, `accuracy` or `f1`, before others; `examples`; `chance`:
       what guessing gives), and `mean` over the languages. Logged as `val/<language>/accuracy` and `val/accuracy`,
-      `test/...` alike;
-    - `confusion`, of a classifier of sentences: language to how often each label (row) was taken for each (column).
+      `test/...` alike.
     """
 
     backbone: str
@@ -40,7 +39,6 @@ class EvaluatingModule(SteppingModule):
         self.languages: list[str] = []
         self.tables: dict[str, pa.Table] = {}
         self.results: LanguageScores = {}
-        self.confusion: dict[str, list[list[int]]] = {}
         self.predictions = ScoresByLanguage(self.score)
         self._random_parameters: list[str] = []
         self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
@@ -153,7 +151,6 @@ class EvaluatingModule(SteppingModule):
         """Forget the rows of the evaluation before; no checkpoint is made of weights that are not finite."""
         self._check_losses()
         self.predictions.reset()
-        self.confusion = {}
 
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start

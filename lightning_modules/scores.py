@@ -34,10 +34,8 @@ def accuracy(predictions: Mapping[int, Hashable], references: Mapping[int, Hasha
     return sum(predictions.get(key, absent) == label for key, label in references.items()) / len(references)
 
 
-def classification_scores(
-    probabilities: Tensor, labels: Tensor, missing: int = 0
-) -> tuple[dict[str, float], list[list[int]]]:
-    """Return the scores of a classifier and its confusion matrix.
+def classification_scores(probabilities: Tensor, labels: Tensor, missing: int = 0) -> dict[str, float]:
+    """Return the scores of a classifier.
 
     Args:
         probabilities: (examples, labels)
@@ -47,7 +45,7 @@ def classification_scores(
     Returns:
         `accuracy` and `matthews`, from integers; and as torchmetrics computes them `macro_f1`, `macro_precision` and
         `macro_recall` (the mean over the labels), and `calibration_error` (expected, over 15 bins of the highest
-        probability). Then how often each label (row) was taken for each (column).
+        probability).
 
     Raises:
         InputError: If there are no examples.
@@ -69,7 +67,7 @@ def classification_scores(
         "matthews": matthews(matrix),
         "calibration_error": classification.multiclass_calibration_error(probabilities, labels, count),
     }
-    return {name: float(value) for name, value in found.items()}, matrix.tolist()
+    return {name: float(value) for name, value in found.items()}
 
 
 def matthews(confusion: Tensor) -> float:

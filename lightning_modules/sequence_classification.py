@@ -1,5 +1,6 @@
 """One label for a sentence or a pair of sentences: XNLI, PAWS-X, and one's own data."""
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -101,6 +102,17 @@ class SequenceClassification(TaskModule):
         kept = {key: batch[key] for key in ("language", "example_ids", "weights", "labels")}
         return kept | {"probabilities": self.logits(batch).softmax(dim=-1)}
 
+    @property
+    def confusion(self) -> dict[str, list[list[int]]]:
+        """How often each label (row) was taken for each (column) by the last evaluation, in languages with labels."""
+        found = {}
+        for language, table in self.tables.items():
+            counts = Counter(zip(table["label"].to_pylist(), table["prediction"].to_pylist(), strict=True))
+            matrix = [[counts[label, prediction] for prediction in self.label_names] for label in self.label_names]
+            if any(map(any, matrix)):
+                found[language] = matrix
+        return found
+
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and accuracy."""
         ids, known = rows["example_ids"].tolist(), rows["labels"].tolist()
@@ -117,8 +129,7 @@ class SequenceClassification(TaskModule):
         if not bool(is_labelled.any()):
             return pa.table(columns), {}
         gold = rows["labels"][is_labelled]
-        result, matrix = scores.classification_scores(rows["probabilities"][is_labelled], gold, missing)
-        self.confusion[self.language_of(rows)] = matrix
+        result = scores.classification_scores(rows["probabilities"][is_labelled], gold, missing)
         majority = scores.majority_share(dict(enumerate(gold.tolist())))
         counts = {"examples": float(len(gold) + missing), "chance": majority}
         if missing:

@@ -84,9 +84,8 @@ def test_a_classifiers_scores_are_those_of_scikit_learn(pairs, missing):
     predicted = np.array([prediction for _, prediction in pairs])
     probabilities = torch.full((len(pairs), 3), 0.2)
     probabilities[torch.arange(len(pairs)), torch.from_numpy(predicted)] = 0.6
-    found, matrix = classification_scores(probabilities, torch.from_numpy(labels), missing)
+    found = classification_scores(probabilities, torch.from_numpy(labels), missing)
     assert found["accuracy"] == int((labels == predicted).sum()) / (len(pairs) + missing)
-    assert matrix == sklearn_metrics.confusion_matrix(labels, predicted, labels=[0, 1, 2]).tolist()
     # A label that neither stands in the data nor was predicted is not among those that the mean is taken over.
     seen = sorted({*labels.tolist(), *predicted.tolist()})
     for name, function in (

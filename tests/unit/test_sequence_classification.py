@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from sklearn.metrics import confusion_matrix
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSequenceClassification,
@@ -113,6 +114,9 @@ def test_learns_and_scores_each_language(tmp_path: Path) -> None:
     columns = table.to_pydict()
     right = sum(a == b for a, b in zip(columns["label"], columns["prediction"], strict=True)) / table.num_rows
     assert right == pytest.approx(module.results["de"]["accuracy"])
+    known, taken = ([module.label_names.index(name) for name in columns[column]] for column in ("label", "prediction"))
+    assert set(module.confusion) == {"en", "de"}
+    assert module.confusion["de"] == confusion_matrix(known, taken, labels=range(3)).tolist()
     best = [max(LABELS, key=lambda name: columns[f"probability_{name}"][row]) for row in range(table.num_rows)]
     assert best == columns["prediction"]
 
@@ -421,7 +425,7 @@ def test_prediction_without_labels_makes_tables_and_no_scores(tmp_path: Path) ->
     trainer_of(tmp_path).predict(module, DataLoader([batch], batch_size=None))
     assert module.tables["en"]["label"].null_count == 4
     assert module.tables["en"].num_rows == 4
-    assert module.results == {}
+    assert module.results == module.confusion == {}
 
 
 def test_examples_without_a_prediction_count_as_wrong(tmp_path: Path) -> None:
