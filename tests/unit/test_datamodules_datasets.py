@@ -35,7 +35,9 @@ def splits(count: int = 12) -> DatasetDict:
 
 
 @pytest.fixture
-def options(sample_tokenizer_dir: Path, tmp_path: Path) -> dict[str, str]:
+def options(sample_tokenizer_dir: Path, tmp_path: Path, monkeypatch) -> dict[str, str]:
+    # Where `load_dataset` keeps its own copies.
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
     return {"tokenizer": str(sample_tokenizer_dir), "cache_dir": str(tmp_path / "cache")}
 
 
