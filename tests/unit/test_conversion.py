@@ -422,7 +422,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_module_runs_as_a_command(tmp_path: Path, source: Path) -> None:
-    command = [sys.executable, "-W", "error", "-m", "ernie_m.conversion", str(source), str(tmp_path / "target")]
+    # sentencepiece 0.2.1 crashes where a warning of its own wrapper becomes an error.
+    strict = ["-W", "error", "-W", "ignore:builtin type:DeprecationWarning"]
+    command = [sys.executable, *strict, "-m", "ernie_m.conversion", str(source), str(tmp_path / "target")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     assert (done.returncode, done.stderr) == (0, "")
     assert f"ErnieMModel: {len(paddle_state())} tensors" in done.stdout
