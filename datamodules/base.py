@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from ernie_m.errors import InputError, check_positive
 
 from .batching import EvalBatchSampler, TrainBatchSampler
-from .loading import Collator, PlannedLoader, RowSet, TrainLoader
+from .loading import PlannedLoader, RowSet, TrainLoader
 from .place import Place
 from .prepared import default_cache_dir
 from .sources import Parts, Reference, Source, find_source
@@ -334,8 +334,8 @@ class TaskDataModule(LightningDataModule):
             )
         rows = self.row_set(Split.TRAIN, self.train_languages)
         sampler = self._place.sampler = self.train_sampler(rows, *self._world())
-        collate = Collator(self.filling(Split.TRAIN))
-        return TrainLoader(self._seek, rows, sampler, collate, self.num_workers, self._pin_memory())
+        filling = self.filling(Split.TRAIN)
+        return TrainLoader(self._seek, rows, sampler, filling, self.num_workers, self._pin_memory())
 
     def val_dataloader(self) -> list[PlannedLoader]:
         """One loader per language of `eval_languages("validate")`."""
@@ -395,6 +395,5 @@ class TaskDataModule(LightningDataModule):
         for language in self.split_languages(split):
             rows = self.row_set(split, [language])
             sampler = EvalBatchSampler(rows.all_scalars("length"), self.eval_tokens_per_batch, *self._world())
-            collate = Collator(self.filling(split))
-            loaders.append(PlannedLoader(rows, sampler, collate, pin_memory=self._pin_memory()))
+            loaders.append(PlannedLoader(rows, sampler, self.filling(split), pin_memory=self._pin_memory()))
         return loaders

@@ -6,7 +6,7 @@ order of the data do not depend on the number of devices, and a run may be resum
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,6 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         keys: Examples that have the same key in the same column do not share a batch where that can be avoided, shape
             (examples,) or (examples, columns); None for no such rule.
         pool_batches: Batches in a pool. More means less padding and less chance in who meets whom.
-
         longest_first: Begin every epoch with the batch that has the largest micro-batch.
 
     Raises:
@@ -250,47 +249,21 @@ class EvalBatchSampler(Sampler[MicroBatch]):
             yield MicroBatch(self._filler, np.zeros(1, dtype=np.float32))
 
 
-def pad(rows: Sequence[ArrayLike], value: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(values: NDArray[Any], lengths: NDArray[np.integer[Any]], value: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pads rows on the right to the longest.
-
-    Args:
-        rows: Integers, any number in each row.
-        value: What to pad with.
-
-    Returns:
-        The rows and their mask (1 on a row's own elements, 0 on padding), both int64, shape (batch, length).
-    """
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # type: ignore[arg-type]
-    return pad_flat(np.concatenate(rows), lengths, value)
-
-
-def pad_flat(values: NDArray[Any], lengths: NDArray[np.integer[Any]], value: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Does what `pad` does for rows that follow each other in one array.
 
     Args:
         values: The rows end to end, shape (elements,).
         lengths: The elements of each row, shape (batch,).
         value: What to pad with.
+
+    Returns:
+        The rows and their mask (1 on a row's own elements, 0 on padding), both int64, shape (batch, length).
     """
     mask = np.arange(lengths.max()) < lengths[:, None]
     padded = np.full(mask.shape, value, dtype=np.int64)
     padded[mask] = values
     return torch.from_numpy(padded), torch.from_numpy(mask.astype(np.int64))
-
-
-def padding_share(batches: Sequence[Indices], lengths: ArrayLike) -> float:
-    """The share of padding in all tokens when each batch is padded to its longest row.
-
-    Args:
-        batches: The rows of each batch.
-        lengths: Tokens of each row.
-
-    Returns:
-        Padding over all positions, between 0 and 1.
-    """
-    lengths = np.asarray(lengths, dtype=np.int64)
-    positions = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    return 1.0 - sum(int(lengths[batch].sum()) for batch in batches) / positions
 
 
 def _parts(lengths: list[int], rows: int, tokens: int) -> list[list[int]]:

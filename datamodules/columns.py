@@ -1,9 +1,7 @@
 """Reads column files: a word and its tag on each line, an empty line between sentences."""
 
 import codecs
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,8 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
+
+from .text_files import located, open_binary
 
 _DOCUMENT_START = "-DOCSTART-"
 # WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".
@@ -52,7 +52,9 @@ def read_columns(path: Path) -> ColumnFile:
     Raises:
         InputError: The file is missing or broken, is damaged UTF-8, or a line has not as many columns as the others.
     """
-    text, encoding = _decoded(path, _content(path))
+    with located(path), open_binary(path) as file:
+        content = file.read()
+    text, encoding = _decoded(path, content)
     # Not str.splitlines: U+0085 and U+2028 are characters here.
     raw_lines = text.split("\n")
     separator = "\t" if any("\t" in line for line in raw_lines if _is_word(line)) else " "
@@ -113,16 +115,6 @@ def _remove_language(file: ColumnFile) -> None:
     if match and all(columns[0].startswith(match[0]) for columns in words):
         for columns in words:
             columns[0] = columns[0].removeprefix(match[0])
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _decoded(path: Path, content: bytes) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler, pad_flat
+from .batching import EvalBatchSampler, Indices, MicroBatch, TrainBatchSampler, pad
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,44 +80,38 @@ class RowSet:
         return batch
 
 
-class Collator:
-    """Makes tensors of prepared rows: lists are padded on the right to the longest, numbers stay as they are.
+def as_tensors(rows: pa.Table, filling: Mapping[str, int | None]) -> dict[str, torch.Tensor]:
+    """Makes tensors of prepared rows, all int64, shape (batch,) or (batch, length).
 
     Args:
-        filling: The columns that a batch holds, and what a list is padded with; None for a column of numbers. Every
-            `input_ids`, whatever stands before that in the name, gets its `attention_mask`.
+        rows: The rows.
+        filling: The columns that a batch holds, and what lists are padded with on the right to the longest; None for a
+            column of numbers. Every `input_ids`, whatever stands before that in the name, gets its `attention_mask`.
     """
-
-    def __init__(self, filling: Mapping[str, int | None]) -> None:
-        self.filling = dict(filling)
-
-    def __call__(self, rows: pa.Table) -> dict[str, torch.Tensor]:
-        """The tensors of some rows, all int64, shape (batch,) or (batch, length)."""
-        batch = {}
-        for name, value in self.filling.items():
-            column = rows.column(name).combine_chunks()
-            if value is None:
-                batch[name] = torch.from_numpy(column.to_numpy().astype(np.int64))
-                continue
-            lengths = np.diff(column.offsets.to_numpy())
-            batch[name], mask = pad_flat(column.flatten().to_numpy(), lengths, value)
-            if name.endswith("input_ids"):
-                batch[name.replace("input_ids", "attention_mask")] = mask
-        return batch
+    batch = {}
+    for name, value in filling.items():
+        column = rows.column(name).combine_chunks()
+        if value is None:
+            batch[name] = torch.from_numpy(column.to_numpy().astype(np.int64))
+            continue
+        batch[name], mask = pad(column.flatten().to_numpy(), np.diff(column.offsets.to_numpy()), value)
+        if name.endswith("input_ids"):
+            batch[name.replace("input_ids", "attention_mask")] = mask
+    return batch
 
 
 class _Planned(TorchDataset[Any]):
     """Rows addressed by a plan: one micro-batch, or a list of them."""
 
-    def __init__(self, rows: RowSet, collate: Callable[[pa.Table], dict[str, torch.Tensor]]) -> None:
+    def __init__(self, rows: RowSet, filling: Mapping[str, int | None]) -> None:
         self._rows = rows
-        self._collate = collate
+        self._filling = filling
 
     def __getitem__(self, plan: MicroBatch | list[MicroBatch]) -> Any:
         return [self._batch(micro) for micro in plan] if isinstance(plan, list) else self._batch(plan)
 
     def _batch(self, micro: MicroBatch) -> dict[str, torch.Tensor]:
-        return self._rows.common(micro) | self._collate(self._rows.rows(micro.indices))
+        return self._rows.common(micro) | as_tensors(self._rows.rows(micro.indices), self._filling)
 
 
 def _as_it_is(item: Any) -> Any:
@@ -132,7 +126,7 @@ class PlannedLoader:
     Args:
         rows: The rows.
         sampler: Plans what to yield.
-        collate: Makes tensors of rows; must be picklable where there are workers.
+        filling: The columns of a batch, as `as_tensors` takes it.
         num_workers: Processes that prepare batches.
         pin_memory: Whether to put batches in pinned memory.
 
@@ -145,14 +139,14 @@ class PlannedLoader:
         self,
         rows: RowSet,
         sampler: TrainBatchSampler | EvalBatchSampler,
-        collate: Callable[[pa.Table], dict[str, torch.Tensor]],
+        filling: Mapping[str, int | None],
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.dataset = rows
         self.plan = sampler
         self._loader: DataLoader[Any] = DataLoader(
-            _Planned(rows, collate),
+            _Planned(rows, filling),
             sampler=sampler,
             batch_size=None,
             collate_fn=_as_it_is,

@@ -1,6 +1,7 @@
 """Reads sentences of words with their tags: from column files, and from rows that hold a sentence each."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,16 @@ from ernie_m.errors import InputError
 from .columns import ColumnFile, read_columns
 from .reading import SourceRows, class_names, read_rows
 from .sources import Parts
-from .tags import WordPlace, check_tags
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+WordPlace = Callable[[int], str]
+"""Says where the n-th word of a sentence stands."""
+
 # Suffixes of files with a sentence in a row; all others are column files.
 _ROW_FILES = (".parquet", ".arrow", ".jsonl", ".csv")
+_TAG = re.compile(r"O|[BI]-.+")
 
 
 def read_sentences(
@@ -121,3 +125,51 @@ def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: WordPlace) -
             names.append(str(tag))
     check_tags(names, place)
     return names
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """IOB1 or IOB2 tags as IOB2, in which every entity begins with B-.
+
+    An I- that follows another type or none begins an entity: what IOB1 means by it, and what the conlleval script makes
+    of it in IOB2.
+
+    Args:
+        tags: "O", and "B-" or "I-" with a type.
+    """
+    converted = []
+    before = "O"
+    for tag in tags:
+        continues = tag.startswith("I-") and before[2:] == tag[2:]
+        converted.append(tag if tag == "O" or continues else f"B-{tag[2:]}")
+        before = tag
+    return converted
+
+
+def check_tags(tags: Sequence[str], place: WordPlace) -> None:
+    """Refuses what is no tag.
+
+    Args:
+        tags: The tags of a sentence.
+        place: Says where each stands.
+    """
+    for position, tag in enumerate(tags):
+        if not _TAG.fullmatch(tag):
+            raise InputError(
+                f"{place(position)}: {tag!r} is no tag; tags are O, or B- or I- before a type (IOB1 and IOB2)."
+            )
+
+
+def checked_labels(names: Sequence[str]) -> list[str]:
+    """The labels, where they are those of IOB2.
+
+    Raises:
+        InputError: They are not.
+    """
+    kinds = {name[2:] for name in names if name != "O"}
+    expected = {"O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")}
+    if not kinds or set(names) != expected or len(names) != len(expected):
+        raise InputError(
+            f"label_names is {list(names)}; it must hold O once, and B- and I- with every type, as in"
+            " [O, B-PER, I-PER]."
+        )
+    return list(names)

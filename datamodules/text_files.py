@@ -35,7 +35,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         InputError: The file cannot be read or is not UTF-8.
     """
-    with _located(path), _open_text(path) as file:
+    with located(path), _open_text(path) as file:
         return [line.removesuffix("\n").removesuffix("\r") for line in file]
 
 
@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
             raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
         return found
 
-    with _located(path), _open_text(path) as file:
+    with located(path), _open_text(path) as file:
         text = file.read()
     try:
         return json.loads(text, object_pairs_hook=without_repetition)
@@ -92,7 +92,7 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def names_of_columns(path: Path, separator: str) -> list[str]:
     """The fields of the first line of a CSV or TSV file; none of an empty one."""
-    with _located(path):
+    with located(path):
         return next(_records(path, separator), (0, []))[1]
 
 
@@ -116,7 +116,7 @@ def read_separated(
     """
     values: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
-    with _located(path):
+    with located(path):
         records = _records(path, separator)
         names = next(records, (0, []))[1] if header else list(columns)
         check_columns(f"{path}", [column for column in columns if column not in optional], names)
@@ -148,7 +148,7 @@ def read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> t
     """
     values: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
-    with _located(path):
+    with located(path):
         for number, record in _objects(path):
             try:
                 for column, name in zip(values, columns, strict=True):
@@ -190,7 +190,7 @@ def table_of_objects(path: Path) -> pa.Table:
     Raises:
         InputError: The file is broken.
     """
-    with _located(path):
+    with located(path):
         found = list(_objects(path))
     columns = {}
     for name in dict.fromkeys(name for _, record in found for name in record):
@@ -279,7 +279,7 @@ def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: l
 
 
 @contextmanager
-def _located(path: Path) -> Iterator[None]:
+def located(path: Path) -> Iterator[None]:
     """Turns what goes wrong while a text file is read into an error that names the place."""
     try:
         yield
@@ -297,7 +297,7 @@ def _located(path: Path) -> Iterator[None]:
 def _first_undecodable(path: Path) -> tuple[int, int, int]:
     """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
     before = 0
-    with _open_binary(path) as file:
+    with open_binary(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
@@ -307,7 +307,8 @@ def _first_undecodable(path: Path) -> tuple[int, int, int]:
     raise AssertionError(f"{path} changed while it was read")
 
 
-def _open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> IO[bytes]:
+    """Opens a file, unpacked where its name ends in `.gz`."""
     if path.suffix == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
     return path.open("rb")
@@ -315,4 +316,4 @@ def _open_binary(path: Path) -> IO[bytes]:
 
 def _open_text(path: Path, newline: str = "\n") -> IO[str]:
     # utf-8-sig drops the byte order mark that spreadsheet programs write.
-    return io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline=newline)
+    return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline=newline)

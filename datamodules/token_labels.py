@@ -16,11 +16,10 @@ from ernie_m.errors import InputError
 from .base import TaskDataModule
 from .columns import read_columns
 from .reading import class_names
-from .sentences import holds_rows, read_sentences
+from .sentences import checked_labels, holds_rows, read_sentences, to_iob2
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
-from .tags import checked_labels, to_iob2
 from .tokens import filling, lengths, ragged
 from .word_windows import WordWindow, windows
 

@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 import ernie_m  # noqa: F401 -- registers ERNIE-M with transformers
-from datamodules.batching import pad
 from datamodules.windows import NO_TEXT, Windows
 from lightning_modules.answer_spans import best_spans, merge_windows
 
@@ -24,17 +23,23 @@ from lightning_modules.answer_spans import best_spans, merge_windows
 def answers(model: Any, tokenizer: Any, question: str, text: str, count: int = 3) -> list[tuple[str, int, int, float]]:
     """Return the best answers: their text, first character, the one behind the last, and score."""
     windows = list(Windows(tokenizer, max_length=384, max_query_length=64, doc_stride=128).cut([question], [text]))
-    ids, mask = pad([np.array(window.input_ids) for window in windows], tokenizer.pad_token_id)
-    begins, _ = pad([np.array(window.begins) for window in windows], NO_TEXT)
-    ends, _ = pad([np.array(window.ends) for window in windows], NO_TEXT)
+    ids = padded([window.input_ids for window in windows], tokenizer.pad_token_id)
+    begins = padded([window.begins for window in windows], NO_TEXT)
+    ends = padded([window.ends for window in windows], NO_TEXT)
+    mask = padded([[1] * len(window.input_ids) for window in windows], 0)
     batch = {"input_ids": ids, "attention_mask": mask}
     if "token_type_ids" in tokenizer.model_input_names:
-        batch["token_type_ids"], _ = pad([np.array(window.token_type_ids) for window in windows], 0)
+        batch["token_type_ids"] = padded([window.token_type_ids for window in windows], 0)
     with torch.inference_mode():
         output = model(**batch)
     spans = best_spans(output.start_logits, output.end_logits, begins, ends, count, max_tokens=100)
     found = merge_windows(torch.zeros(len(windows), dtype=torch.int64), spans, count)[0]
     return [(text[begin:end], begin, end, score) for begin, end, score in found]
+
+
+def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    """Return rows as one tensor, filled on the right. (rows, longest)."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 def main() -> None:

@@ -37,18 +37,6 @@ class DevelopmentRecord:
                 best = max(correct, self.best.get(language, (0.0,))[0])
                 self.best[language] = (best, result["examples"], result["chance"])
 
-    def verdict(self, trained: Iterable[str] | None) -> str | None:
-        """Say whether the run stayed at chance.
-
-        Args:
-            trained: The languages of the training data; None for all.
-
-        Returns:
-            A message with what to try; None where the run learnt something or those languages were not validated.
-        """
-        best = {language: self.best[language] for language in trained or self.best if language in self.best}
-        return collapse_message(best, self.validations)
-
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         best = {language: list(values) for language, values in self.best.items()}
@@ -63,37 +51,35 @@ class DevelopmentRecord:
         self.best = {language: tuple(values) for language, values in state.get("best_on_dev", {}).items()}
         self.validations = state.get("validations", 0)
 
+    def verdict(self, trained: Iterable[str] | None) -> str | None:
+        """Say so where the run never got better than guessing.
 
-def collapse_message(best: Mapping[str, tuple[float, float, float]], validations: int) -> str | None:
-    """Say so where a run never got better than guessing.
+        Better than guessing means: at some validation, in some language, there were so many right answers that always
+        giving the most frequent label had less than one chance in a thousand to reach them, over all comparisons made.
+        Languages with so few examples that even ten points above guessing would not be that rare are left out.
 
-    Better than guessing means: at some validation, in some language, there were so many right answers that always
-    giving the most frequent label had less than one chance in a thousand to reach them, over all comparisons made.
-    Languages with so few examples that even ten points above guessing would not be that rare are left out.
+        Args:
+            trained: The languages of the training data; None for all.
 
-    Args:
-        best: Language to its highest number of right answers, the number of examples and the most frequent label's
-            share.
-        validations: How often each language was validated.
-
-    Returns:
-        What was found and what to try; None where the run learnt something or nothing was validated.
-    """
-    significance = 1e-3 / max(1, len(best) * validations)
-    guessing = {
-        language: scores.is_at_chance(round(correct), round(total), chance, significance)
-        for language, (correct, total, chance) in best.items()
-        if not scores.is_at_chance(round((chance + _TELLING) * total), round(total), chance, significance)
-    }
-    if not guessing or not all(guessing.values()):
-        return None
-    found = ", ".join(
-        f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
-        for language, (correct, total, chance) in best.items()
-        if language in guessing
-    )
-    return (
-        f"this run collapsed: on the development data of its training languages it stayed at chance: {found}. Try "
-        "another seed, a lower learning_rate, a longer warm-up (warmup_ratio) or a larger global_batch_size; large "
-        "models collapse more often than base ones"
-    )
+        Returns:
+            A message with what to try; None where the run learnt something or those languages were not validated.
+        """
+        best = {language: self.best[language] for language in trained or self.best if language in self.best}
+        significance = 1e-3 / max(1, len(best) * self.validations)
+        guessing = {
+            language: scores.is_at_chance(round(correct), round(total), chance, significance)
+            for language, (correct, total, chance) in best.items()
+            if not scores.is_at_chance(round((chance + _TELLING) * total), round(total), chance, significance)
+        }
+        if not guessing or not all(guessing.values()):
+            return None
+        found = ", ".join(
+            f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
+            for language, (correct, total, chance) in best.items()
+            if language in guessing
+        )
+        return (
+            f"this run collapsed: on the development data of its training languages it stayed at chance: {found}. Try "
+            "another seed, a lower learning_rate, a longer warm-up (warmup_ratio) or a larger global_batch_size; large "
+            "models collapse more often than base ones"
+        )

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 
 from ernie_m.errors import InputError
 
+from . import processes
 from .collapse import DevelopmentRecord
 from .memory import MemoryLimit
 from .metrics import COUNTS, LanguageScores, ScoresByLanguage
@@ -206,7 +207,8 @@ class EvaluatingModule(SteppingModule):
         Returns:
             A message with what to try; None where the run learnt something or those data were not validated.
         """
-        return self._record.verdict(getattr(getattr(self._trainer, "datamodule", None), "train_languages", None))
+        data = getattr(processes.trainer_of(self), "datamodule", None)
+        return self._record.verdict(getattr(data, "train_languages", None))
 
 
 def expected_examples(trainer: Trainer, stage: str) -> dict[str, int]:
@@ -217,23 +219,15 @@ def expected_examples(trainer: Trainer, stage: str) -> dict[str, int]:
         stage: Which loaders.
     """
     data: Any = getattr(trainer, "datamodule", None)
-    limits = {
-        "validate": trainer.limit_val_batches,
-        "test": trainer.limit_test_batches,
-        "predict": trainer.limit_predict_batches,
-    }
-    if limits[stage] != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
-        return {}
-    loaders = {
-        "validate": trainer.val_dataloaders,
-        "test": trainer.test_dataloaders,
-        "predict": trainer.predict_dataloaders,
+    limit, loaders = {
+        "validate": (trainer.limit_val_batches, trainer.val_dataloaders),
+        "test": (trainer.limit_test_batches, trainer.test_dataloaders),
+        "predict": (trainer.limit_predict_batches, trainer.predict_dataloaders),
     }[stage]
-    listed = loaders if isinstance(loaders, list) else [loaders]
-    datasets: list[Any] = [getattr(loader, "dataset", None) for loader in listed]
-    languages: list[str] = data.eval_languages(stage)
-    return {
-        language: len(dataset)
-        for language, dataset in zip(languages, datasets, strict=True)
-        if hasattr(dataset, "__len__")
-    }
+    if limit != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
+        return {}
+    datasets: list[Any] = [
+        getattr(loader, "dataset", None) for loader in (loaders if isinstance(loaders, list) else [loaders])
+    ]
+    named = zip(data.eval_languages(stage), datasets, strict=True)
+    return {language: len(dataset) for language, dataset in named if hasattr(dataset, "__len__")}

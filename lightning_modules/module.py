@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Self
 
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -50,6 +49,7 @@ class TaskModule(EvaluatingModule):
     def __init__(
         self,
         backbone: str,
+        *,
         from_scratch: dict[str, Any] | None = None,
         init_from: str | None = None,
         learning_rate: float = 5e-5,
@@ -152,11 +152,13 @@ class TaskModule(EvaluatingModule):
         restored = self._network_config
         if restored is None and self.restore_from is not None:
             restored = networks.checkpoint_config(self.restore_from)
-        strategy = None if self._trainer is None else self.trainer.strategy
-        with processes.same_seed_everywhere(strategy):
+        with processes.same_seed_everywhere(processes.trainer_of(self)):
             network, self._random_parameters = self.build_network(restored)
         if restored is None and self.init_from:
-            self.copy_initial_weights(network, self.init_from)
+            absent = self.copy_initial_weights(network, *networks.read_weights(self.init_from))
+            self._random_parameters = [name for name in self._random_parameters if name in absent]
+            if absent:
+                rank_zero_warn(f"init_from {self.init_from!r} has no {', '.join(absent)}: kept as they were")
         self.finish_network(network)
         self._language_ids = networks.language_ids(network.config, self.languages, self.backbone)
         self.network = network
@@ -166,28 +168,20 @@ class TaskModule(EvaluatingModule):
             enable({"use_reentrant": False})
         # from_pretrained leaves the network in evaluation mode, and Lightning keeps the mode that it finds.
         network.train()
-        if isinstance(strategy, ModelParallelStrategy):
+        if processes.is_sharded(self):
             processes.shard(network, self.device_mesh)
 
-    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
-        """Copy the weights of `init_from`.
+    def copy_initial_weights(
+        self, network: PreTrainedModel, state: dict[str, Tensor], config: PreTrainedConfig | None
+    ) -> list[str]:
+        """Copy the weights of `init_from`, and return the names of the parameters that it lacks.
 
         Args:
             network: The network to fill.
-            source: A `.ckpt` or an exported folder.
-
-        Returns:
-            The names of the parameters that the source lacks, and the configuration that lies with it.
+            state: The weights, by the names of parameters.
+            config: The configuration that lies with them.
         """
-        state, config = networks.read_weights(source)
-        head = self.head_path(network.config)
-        if head is not None and getattr(self, "new_head", False):
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
-        absent = networks.copy_weights(network, state, source)
-        self._random_parameters = [name for name in self._random_parameters if name in absent]
-        if absent:
-            rank_zero_warn(f"init_from {source!r} has no {', '.join(absent)}: kept as they were")
-        return absent, config
+        return networks.copy_weights(network, state, str(self.init_from))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build AdamW over the layer-decay groups, and the schedule in steps."""

@@ -66,15 +66,7 @@ def nearest_neighbours(queries: Tensor, candidates: Tensor, block_size: int = 40
 
 
 def _search_blocks(queries: Tensor, candidates: Tensor, first: Tensor, size: Tensor, block_size: int) -> Neighbours:
-    """Search by matrix products of blocks.
-
-    Args:
-        queries: See `nearest_neighbours`.
-        candidates: Of length 1.
-        first: What `_duplicates` says of the candidates, as `size`.
-        size: See `first`.
-        block_size: See `nearest_neighbours`.
-    """
+    """Search by matrix products of blocks."""
     index = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
     similarity = torch.full((len(queries),), -math.inf, device=queries.device)
     tied = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
@@ -96,15 +88,7 @@ def _search_blocks(queries: Tensor, candidates: Tensor, first: Tensor, size: Ten
 
 
 def _search_index(queries: Tensor, candidates: Tensor, first: Tensor, size: Tensor, block_size: int) -> Neighbours:
-    """Search by faiss's exact index; queries whose two nearest it can hardly tell apart are searched again by blocks.
-
-    Args:
-        queries: See `_search_blocks`.
-        candidates: See `_search_blocks`.
-        first: See `_search_blocks`.
-        size: See `_search_blocks`.
-        block_size: See `_search_blocks`.
-    """
+    """Search by faiss's exact index, and again by blocks where it can hardly tell the two nearest apart."""
     import faiss
 
     distinct = torch.unique(first)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy, Strategy
 from transformers import PreTrainedModel
 
@@ -14,17 +15,31 @@ from . import networks
 from .optimization import FAMILIES
 
 
+def trainer_of(module: LightningModule) -> Trainer | None:
+    """Return the trainer that a module runs under; None for a module that is used by itself."""
+    try:
+        return module.trainer
+    except RuntimeError:
+        return None
+
+
+def is_sharded(module: LightningModule) -> bool:
+    """Tell whether a module runs under FSDP2."""
+    trainer = trainer_of(module)
+    return trainer is not None and isinstance(trainer.strategy, ModelParallelStrategy)
+
+
 @contextmanager
-def same_seed_everywhere(strategy: Strategy | None) -> Iterator[None]:
+def same_seed_everywhere(trainer: Trainer | None) -> Iterator[None]:
     """Draw random weights from the first process's seed: FSDP2 takes each shard from its own process.
 
     Args:
-        strategy: The trainer's; None without a trainer.
+        trainer: The trainer; None without one.
     """
-    if not isinstance(strategy, ParallelStrategy) or strategy.world_size == 1:
+    if trainer is None or trainer.world_size == 1:
         yield
         return
-    seed = strategy.broadcast(torch.initial_seed())
+    seed = trainer.strategy.broadcast(torch.initial_seed())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

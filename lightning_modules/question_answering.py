@@ -42,24 +42,24 @@ class QuestionAnswering(TaskModule):
     `n_best_scores` (float32).
 
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
         max_answer_length: Tokens of the longest answer.
         n_best_size: Answers of a question that the tables hold.
         protocol: Whose scores: "mlqa", by language, or "squad", as XTREME scores XQuAD and TyDiQA-GoldP.
-        kwargs: What else `TaskModule` takes.
+        args: What `TaskModule` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
     headline: ClassVar[str] = "f1"
 
     def __init__(
         self,
-        backbone: str,
+        *args: Any,
         max_answer_length: int = 100,
         n_best_size: int = 20,
         protocol: Protocol = "mlqa",
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, **kwargs)
+        super().__init__(*args, **kwargs)
         check_positive(max_answer_length=max_answer_length, n_best_size=n_best_size)
         self.max_answer_length = max_answer_length
         self.n_best_size = n_best_size

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, pad, softplus
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
-from . import neighbours, networks, scores
+from . import neighbours, networks, processes, scores
 from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
 from .layer_sweep import LayerSweep
 from .module import TaskModule
@@ -57,7 +56,6 @@ class SentenceRetrieval(TaskModule):
     `prediction_<direction>` (the example id of the nearest) and `similarity_<direction>` (its cosine).
 
     Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
         pooling: "mean" of all tokens that are not padding, or the vector of the first ("cls").
         layer: Encoder layers below the vectors: 0 for the embeddings, all where null. XTREME's "layer 7" is 8 here.
         objective: What is trained, "softmax" or "hardest_negative".
@@ -66,14 +64,15 @@ class SentenceRetrieval(TaskModule):
         counted: The direction whose score is called `accuracy`, "source_to_target" or "target_to_source"; "both" for
             their mean.
         sweep_layers: Score every layer in evaluations, from the same pass through the network.
-        kwargs: What else `TaskModule` takes.
+        args: What `TaskModule` takes, as `kwargs`.
+        kwargs: See `args`.
     """
 
     max_micro_batches: ClassVar[int | None] = 1
 
     def __init__(
         self,
-        backbone: str,
+        *args: Any,
         pooling: Pooling = "mean",
         layer: int | None = None,
         objective: Objective = "softmax",
@@ -83,7 +82,7 @@ class SentenceRetrieval(TaskModule):
         sweep_layers: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, **kwargs)
+        super().__init__(*args, **kwargs)
         if temperature <= 0:
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling
@@ -111,22 +110,17 @@ class SentenceRetrieval(TaskModule):
             )
         if self.layer is not None and not 0 <= self.layer <= config.num_hidden_layers:
             raise InputError(f"layer is {self.layer}; {self.backbone!r} has the layers 0 to {config.num_hidden_layers}")
-        if (
-            self.log_temperature is not None
-            and self._trainer is not None
-            and isinstance(self.trainer.strategy, ModelParallelStrategy)
-        ):
-            raise InputError("learn_temperature does not go with ModelParallelStrategy; set it to false, or use ddp")
-        if (
-            (self.layer is not None or self.sweep_layers)
-            and self._trainer is not None
-            and isinstance(self.trainer.strategy, ModelParallelStrategy)
-        ):
-            # transformers finds what to record by the network's class, which sharding replaces.
-            raise InputError(
-                "layer and sweep_layers do not go with ModelParallelStrategy: a sharded network gives its last layer "
-                "alone. Set layer to null and sweep_layers to false, or use ddp"
-            )
+        if processes.is_sharded(self):
+            if self.log_temperature is not None:
+                raise InputError(
+                    "learn_temperature does not go with ModelParallelStrategy; set it to false, or use ddp"
+                )
+            if self.layer is not None or self.sweep_layers:
+                # transformers finds what to record by the network's class, which sharding replaces.
+                raise InputError(
+                    "layer and sweep_layers do not go with ModelParallelStrategy: a sharded network gives its last "
+                    "layer alone. Set layer to null and sweep_layers to false, or use ddp"
+                )
         family = FAMILIES.get(config.model_type)
         for name, parameter in network.named_parameters():
             match = re.search(family.layer, name) if family and self.layer is not None else None

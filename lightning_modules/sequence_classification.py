@@ -1,20 +1,20 @@
 """One label for a sentence or a pair of sentences: XNLI, PAWS-X, and one's own data."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
-from . import classifier_labels, scores
-from .module import TaskModule
+from . import scores
+from .classification import Classification
 from .networks import Batch
 from .optimization import FAMILIES
 
 
-class SequenceClassification(TaskModule):
+class SequenceClassification(Classification):
     """Classifies sentences or pairs of sentences, scored by accuracy per language.
 
     A batch has `input_ids` and `attention_mask` (batch, length) int64; `labels` (batch,) int64, indices into
@@ -23,67 +23,14 @@ class SequenceClassification(TaskModule):
 
     `tables` have the columns `example_id` (int64), `label` and `prediction` (names; `label` null for none) and
     `probability_<label>` (float32) for every label.
-
-    Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
-        label_names: The labels in the order of the data's indices; the command takes them from the data.
-        new_head: Train a new classifier although the backbone has one.
-        kwargs: What else `TaskModule` takes.
     """
 
-    def __init__(
-        self,
-        backbone: str,
-        label_names: list[str] | None = None,
-        new_head: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(backbone, **kwargs)
-        self.label_names = list(label_names or [])
-        self.new_head = new_head
-        self._columns: list[int] = []
-
-    # Building
+    auto_class: ClassVar[Any] = AutoModelForSequenceClassification
 
     def head_path(self, config: PreTrainedConfig) -> str:
         """Return the dotted path of the layer with one row per label, which depends on the family."""
         family = FAMILIES.get(config.model_type)
         return family.label_layer if family else "classifier"
-
-    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
-        """Return the classifier and the names of its parameters that are random."""
-        return classifier_labels.build_classifier(
-            AutoModelForSequenceClassification,
-            "ForSequenceClassification",
-            self.head_path,
-            self.source,
-            restored,
-            self.label_names,
-            self.new_head,
-        )
-
-    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
-        """Copy the weights of `init_from`, with the labels of a classifier among them."""
-        absent, config = super().copy_initial_weights(network, source)
-        if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
-            classifier_labels.set_labels(network.config, classifier_labels.labels_of(config))
-        return absent, config
-
-    def finish_network(self, network: PreTrainedModel) -> None:
-        """Match the classifier's labels with the data's."""
-        origin = self.init_from or self.backbone
-        self.label_names, self._columns = classifier_labels.adopt_labels(network.config, self.label_names, origin)
-
-    # Training and evaluation
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the logits in the order of `label_names`, in float32. (batch, labels).
-
-        Args:
-            batch: A batch as the class describes it.
-        """
-        logits: Tensor = self.network(**self.inputs(batch)).logits.float()
-        return classifier_labels.in_data_order(logits, self._columns)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy of the global batch. ()."""

@@ -6,17 +6,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForTokenClassification
 
 from ernie_m.errors import InputError
 
-from . import classifier_labels
-from .module import TaskModule
+from .classification import Classification
 from .networks import Batch
-from .span_scores import span_scores
+from .scores import span_scores
 
 
-class TokenClassification(TaskModule):
+class TokenClassification(Classification):
     """Labels the words of sentences, scored by the F1 of whole entities (spans) per language.
 
     A batch has `input_ids` and `attention_mask` (batch, length) int64, a row being a window of a sentence; `labels`
@@ -31,68 +30,10 @@ class TokenClassification(TaskModule):
 
     `tables` have one row per sentence: `example_id` (the sentence's number), `labels` (null for none) and
     `predictions`, a name for each word.
-
-    Args:
-        backbone: Short name ("ernie-m-base"), folder, or Hub id of the network to start from.
-        label_names: The labels in the order of the data's indices; the command takes them from the data.
-        new_head: Train a new classifier although the backbone has one.
-        kwargs: What else `TaskModule` takes.
     """
 
+    auto_class: ClassVar[Any] = AutoModelForTokenClassification
     headline: ClassVar[str] = "f1"
-
-    def __init__(
-        self,
-        backbone: str,
-        label_names: list[str] | None = None,
-        new_head: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(backbone, **kwargs)
-        self.label_names = list(label_names or [])
-        self.new_head = new_head
-        self._columns: list[int] = []
-
-    # Building
-
-    def head_path(self, config: PreTrainedConfig) -> str:
-        """Return the dotted path of the layer with one row per label."""
-        return "classifier"
-
-    def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
-        """Return the classifier and the names of its parameters that are random."""
-        return classifier_labels.build_classifier(
-            AutoModelForTokenClassification,
-            "ForTokenClassification",
-            self.head_path,
-            self.source,
-            restored,
-            self.label_names,
-            self.new_head,
-        )
-
-    def copy_initial_weights(self, network: PreTrainedModel, source: str) -> tuple[list[str], PreTrainedConfig | None]:
-        """Copy the weights of `init_from`, with the labels of a classifier among them."""
-        absent, config = super().copy_initial_weights(network, source)
-        if config is not None and f"{self.head_path(network.config)}.weight" not in absent:
-            classifier_labels.set_labels(network.config, classifier_labels.labels_of(config))
-        return absent, config
-
-    def finish_network(self, network: PreTrainedModel) -> None:
-        """Match the classifier's labels with the data's."""
-        origin = self.init_from or self.backbone
-        self.label_names, self._columns = classifier_labels.adopt_labels(network.config, self.label_names, origin)
-
-    # Training and evaluation
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the logits in the order of `label_names`, in float32. (batch, length, labels).
-
-        Args:
-            batch: A batch as the class describes it.
-        """
-        logits: Tensor = self.network(**self.inputs(batch)).logits.float()
-        return classifier_labels.in_data_order(logits, self._columns)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the micro-batch's share of the cross-entropy over the labelled tokens of the global batch. ()."""

@@ -66,7 +66,9 @@ def run(
     folder: Path, backbone: Path, active: bool, checkpoint: Path | None = None, clip: float = 0.0, **arguments: Any
 ):
     torch.manual_seed(5)
-    module = SequenceClassification(str(backbone), LABELS, active_vocabulary=active, learning_rate=1e-2, **arguments)
+    module = SequenceClassification(
+        str(backbone), label_names=LABELS, active_vocabulary=active, learning_rate=1e-2, **arguments
+    )
     keep = ModelCheckpoint(folder / str(active), filename="{step}", save_top_k=-1, every_n_train_steps=6)
     trainer = Trainer(
         accelerator="cpu",
@@ -203,7 +205,7 @@ def test_its_bookkeeping_is_on_the_cpu_wherever_new_tensors_are_made() -> None:
 
 
 def test_after_an_interruption_the_whole_matrix_is_used(tmp_path: Path, backbone: Path) -> None:
-    module = SequenceClassification(str(backbone), LABELS, active_vocabulary=True)
+    module = SequenceClassification(str(backbone), label_names=LABELS, active_vocabulary=True)
 
     class Stop(Callback):
         def on_train_batch_end(self, *_: Any) -> None:
@@ -218,7 +220,7 @@ def test_after_an_interruption_the_whole_matrix_is_used(tmp_path: Path, backbone
 
 
 def test_data_that_do_not_say_their_ids_are_refused(tmp_path: Path, backbone: Path) -> None:
-    module = SequenceClassification(str(backbone), LABELS, active_vocabulary=True)
+    module = SequenceClassification(str(backbone), label_names=LABELS, active_vocabulary=True)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     with pytest.raises(InputError, match="token_ids"):
         trainer.fit(module, Data().train_dataloader())

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.batching import EvalBatchSampler, MicroBatch, TrainBatchSampler, pad, padding_share
+from datamodules.batching import EvalBatchSampler, MicroBatch, TrainBatchSampler, pad
 from ernie_m.errors import InputError
 
 lengths_of = st.lists(st.integers(1, 40), min_size=1, max_size=80)
@@ -112,6 +112,11 @@ def test_order_differs_by_epoch_and_seed_and_repeats_otherwise():
     sampler = TrainBatchSampler(lengths, 32, seed=1)
     together = [{tuple(sorted(batch)) for batch in sampler.global_batches(epoch)} for epoch in (0, 1)]
     assert len(together[0] & together[1]) == 0
+
+
+def padding_share(batches, lengths):
+    positions = sum(len(batch) * lengths[batch].max() for batch in batches)
+    return 1 - sum(lengths[batch].sum() for batch in batches) / positions
 
 
 def test_like_lengths_meet_and_lengths_do_not_tell_the_place_in_the_epoch():
@@ -269,7 +274,7 @@ def test_impossible_plans_are_refused(arguments, message):
 
 
 def test_pad():
-    ids, mask = pad([np.array([5, 6, 7]), np.array([8])], value=1)
+    ids, mask = pad(np.array([5, 6, 7, 8]), np.array([3, 1]), value=1)
     assert ids.dtype == mask.dtype == torch.int64
     assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

@@ -11,7 +11,7 @@ from lightning_modules import SentenceRetrieval, SequenceClassification
 from lightning_modules.active_vocabulary import shrink_to_active
 from lightning_modules.module import TaskModule
 from lightning_modules.optimization import build_optimizer, parameter_groups
-from lightning_modules.watch import LossWatch
+from lightning_modules.stepping import LossWatch
 
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 ROWS, LENGTH = 4, 6

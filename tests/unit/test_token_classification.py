@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaForT
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMForTokenClassification, ErnieMModel
 from ernie_m.errors import InputError
 from lightning_modules import TokenClassification
-from lightning_modules.span_scores import span_scores
+from lightning_modules.scores import span_scores
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
