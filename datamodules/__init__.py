@@ -35,11 +35,11 @@ __all__ = [
 ]
 
 # Recipes and the settings of runs name classes; those that were made with the former names stay good.
-_RENAMED = {"PairClassification": TextClassification, "QuestionAnswering": ExtractiveQuestions}
+RENAMED = {"PairClassification": TextClassification, "QuestionAnswering": ExtractiveQuestions}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _RENAMED:
+    if name not in RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"datamodules.{name} is called {_RENAMED[name].__name__} now", FutureWarning, stacklevel=2)
-    return _RENAMED[name]
+    warnings.warn(f"datamodules.{name} is called {RENAMED[name].__name__} now", FutureWarning, stacklevel=2)
+    return RENAMED[name]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError, check_positive
+from ernie_m.files import file_name
 
 from .batching import EvalBatchSampler, TrainBatchSampler
 from .loading import PlannedLoader, RowSet, TrainLoader
@@ -128,7 +129,7 @@ class TaskDataModule(LightningDataModule):
         self._use({Split.TRAIN: train_files, Split.VALIDATION: validation_files, Split.TEST: test_files})
         if predict_path is not None:
             if not self.languages:
-                self.languages = [predict_language or "und"]
+                self.languages = [file_name(predict_language or "und", "predict_language")]
             language = predict_language or [*self.train_languages, *self.languages][0]
             if language not in self.languages:
                 raise InputError(f"predict_language is '{language}'; it must be one of {', '.join(self.languages)}.")
@@ -154,7 +155,7 @@ class TaskDataModule(LightningDataModule):
     def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
         self._files = {split: dict(of_language or {}) for split, of_language in files.items()}
         found = (language for of_language in self._files.values() for language in of_language)
-        self.languages = list(dict.fromkeys([*self.known_languages, *found]))
+        self.languages = list(dict.fromkeys([*self.known_languages, *(file_name(one, "a language") for one in found)]))
         self.train_languages = list(self._files[Split.TRAIN])
 
     # What a subclass says.

@@ -11,6 +11,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import InputError
+
+# Far below what file systems allow, so that what is put before and behind still fits.
+_LONGEST_NAME = 100
+_NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
+
+
+def file_name(name: str, what: str) -> str:
+    """Returns a name that may become a file's or folder's, as it is; every name that a user or a file gives goes here.
+
+    Args:
+        name: The name.
+        what: What has it, for the message.
+
+    Raises:
+        InputError: It is empty, hidden or too long, or would lead elsewhere: it holds a separator or a control
+            character.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or _NO_PART_OF_A_NAME.search(name):
+        raise InputError(
+            f"{what} is {name!r}, which cannot be the name of a file: give it letters, digits, - and _, without "
+            "separators, and no dot at the start"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise InputError(f"{what} has {len(name.encode())} bytes ({name[:40]!r}...); {_LONGEST_NAME} are the most")
+    return name
+
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:

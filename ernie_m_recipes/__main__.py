@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from . import __version__
@@ -106,10 +107,11 @@ def check(arguments: Sequence[str]) -> int:
     description = "Parse recipes with their fragments and test their rules, without training."
     parser = argparse.ArgumentParser("ernie-m check", description=description)
     parser.add_argument("names", nargs="*", metavar="NAME", help="names or files of recipes; all of them by default")
-    names = parser.parse_args(arguments).names
+    add_trust(parser)
+    options = parser.parse_args(arguments)
     from .check import main as run
 
-    return run(names)
+    return run(options.names, options.trust_classes)
 
 
 def estimate(arguments: Sequence[str]) -> int:
@@ -125,11 +127,36 @@ def export(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("ernie-m export", description=description)
     parser.add_argument("source", type=Path, help="run folder (its checkpoint that counts), or a checkpoint in one")
     parser.add_argument("target", type=Path, help="the folder to make")
+    add_trust(parser)
+    parser.add_argument(
+        "--trust-env", metavar="NAME", type=listed, default=[], help="variables that its settings may refer to"
+    )
     options = parser.parse_args(arguments)
     from .export import export_target
+    from .trust import Values, admit
 
-    print(f"exported to {export_target(options.source, options.target)}")
+    admit(options.trust_classes)
+    target = export_target(
+        options.source, options.target, partial(Values, trusted=options.trust_classes, variables=options.trust_env)
+    )
+    print(f"exported to {target}")
     return 0
+
+
+def listed(names: str) -> list[str]:
+    """Return the names of an option that takes several, between commas."""
+    return [name for name in names.split(",") if name]
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names classes of one's own."""
+    parser.add_argument(
+        "--trust-classes",
+        metavar="NAME",
+        type=listed,
+        default=[],
+        help="classes or modules of your own that settings may name, between commas; they are imported",
+    )
 
 
 def convert(arguments: Sequence[str]) -> int:
@@ -213,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
     let_threads_sleep()
+    if any("\0" in word for word in rest):
+        return usage_error("a name on the command line holds a NUL byte, which no file's name can")
     try:
         return COMMANDS[name](rest)
     except KeyboardInterrupt:

@@ -28,6 +28,10 @@ def classes(settings: Settings) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (*NECESSARY, *CUSTOMARY, classes)
 
 
+# What the command trusts: the parser is built once, for all recipes.
+_trusted: list[str] = []
+
+
 @cache
 def parser() -> RecipeCLI:
     """Return a command whose parser serves for all recipes."""
@@ -54,6 +58,7 @@ def problems(configs: Sequence[Path]) -> list[str]:
         configs: The recipe's file, then those of fragments.
     """
     words = [part for path in configs for part in ("--config", str(path))]
+    words += ["--trust-classes", ",".join(_trusted)] if _trusted else []
     try:
         settings = parser().settings_of(parse("fit", words))
     except InputError as error:
@@ -81,13 +86,15 @@ def check_recipe(name: str, path: Path, fragments: Sequence[Entry]) -> tuple[int
     return 1 + len(fitting), found
 
 
-def main(names: Sequence[str]) -> int:
+def main(names: Sequence[str], trusted: Sequence[str] = ()) -> int:
     """Check recipes, print every problem, and return the exit code.
 
     Args:
         names: Names or files of recipes; all packaged recipes where there are none.
+        trusted: Classes and modules that they may name beside those that every recipe may.
     """
     prepare()
+    _trusted[:] = trusted
     if names:
         recipes = [(name, resolve_config(name)) for name in names]
         for name, path in recipes:

@@ -8,7 +8,7 @@ from ernie_m.errors import InputError
 
 
 def class_at(path: str) -> Any:
-    """Import a class.
+    """Import a class of settings that were admitted (`trust.py`).
 
     Args:
         path: Module and name, such as `datamodules.XNLI`.
@@ -20,9 +20,7 @@ def class_at(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"class_path {path}: there is no such class ({error}); your own is found in the current folder"
-        ) from error
+        raise InputError(f"class_path {path}: there is no such class ({error})") from error
 
 
 def instance_of(content: Mapping[str, Any]) -> Any:

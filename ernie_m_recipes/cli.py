@@ -21,6 +21,7 @@ from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
 from .devices import is_data_parallel, keep_freed_memory, runs_alone, supported_precision
 from .parsing import RecipeParser
+from .references import taken
 from .settings import ResumeSettings, RunSettings
 from .targets import Invocation
 
@@ -82,8 +83,12 @@ class RecipeCLI(StageCLI):
         parser.add_class_arguments(ResumeSettings, "resume")
         parser.add_lightning_class_args(CheckpointThatCounts, "checkpoint")
         parser.link_arguments("data.label_names", "model.init_args.label_names", apply_on="instantiate")
-        if self.stage == "predict" and self.call.asks_for_help:
-            # They are resolved before the parser sees them, and are no settings that a recipe could hold.
+        if not self.call.asks_for_help:
+            return
+        # They are resolved before the parser sees them, and are no settings that a recipe could hold.
+        parser.add_argument("--trust-classes", metavar="NAME", help="Classes or modules that settings may name too.")
+        parser.add_argument("--trust-env", metavar="NAME", help="Variables that a folder's settings may take.")
+        if self.stage == "predict":
             parser.add_argument("--input", metavar="FILE", help="The file of texts, words or questions to predict on.")
             parser.add_argument("--output", metavar="FILE", help="The file to write, its rows with predictions beside.")
 
@@ -100,6 +105,7 @@ class RecipeCLI(StageCLI):
         inner = self.stage_parser
         for one in (parser, inner):
             one.command_line, one.inner = self.call.arguments, inner  # type: ignore[attr-defined]
+        taken.forget()
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:
@@ -116,9 +122,10 @@ class RecipeCLI(StageCLI):
             raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
 
     def written(self) -> dict[str, Any]:
-        """Return the settings without what follows from the data, so that they can be read again as a recipe."""
+        """Return the settings as a recipe: without what follows from the data, variables as they were referred to."""
         text = self.parser.dump(self.config, skip_link_targets=True, skip_unset=False, format="yaml")
         settings: dict[str, Any] = yaml.safe_load(text)[self.stage]
+        taken.put_back(settings, self.stage)
         return settings
 
     # Building
@@ -139,6 +146,8 @@ class RecipeCLI(StageCLI):
         self.precision = {"asked": str(asked), "used": str(settings.trainer.precision)}
         if is_data_parallel(settings.trainer.strategy) and runs_alone(settings.trainer):
             settings.trainer.strategy = "auto"
+        if self.config_dump["run"]["name"] != settings.run.name:
+            raise InputError(f"run.name is {self.config_dump['run']['name']}; it names a folder, so write it out")
         settings.run.name = settings.run.name or self.call.name
         self.config_dump["run"]["name"] = settings.run.name
         if settings.trainer.fast_dev_run or self.call.output is not None or self.call.is_rehearsal:
@@ -164,6 +173,9 @@ class RecipeCLI(StageCLI):
         if self.stage == "fit" and "label_names" in arguments and arguments["label_names"] is None:
             # What was found in the training data is part of the run: whoever tests or predicts has only that.
             arguments["label_names"] = list(self.datamodule.label_names)
+        if texts := {key: value for key, value in self.model.hparams.items() if value != taken.hidden(value)}:
+            # Checkpoints and loggers keep them.
+            self.model.save_hyperparameters(taken.hidden(texts))
         if checkpoint := self.config[self.stage].ckpt_path:
             # The checkpoint says how to build its network, so that the backbone is not needed again.
             announce(self.model, restore_from=checkpoint)

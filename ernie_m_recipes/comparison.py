@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
 from ernie_m.errors import InputError
 
 from .card import figures_of
 from .check import resolved
-from .record import RESULTS, RUN_ALONE, read_json
+from .documents import read_json, read_yaml
+from .record import RESULTS, RUN_ALONE
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, ResultsByLanguage, is_shown
@@ -136,7 +136,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no run folder, it holds no {CONFIG}")
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(folder / CONFIG)
         record, found = read_json(folder / RECORD), read_json(folder / RESULTS)
         seed, trainer = int(config["seed_everything"]), config["trainer"]
         card = CardRow(**((config.get("run") or {}).get("card") or {}))
@@ -145,7 +145,9 @@ def read_run(folder: Path, stage: str) -> Run | str:
             for name, text in record.get("data", {}).items()
             if name.startswith(f"{SPLITS[stage]}/")
         }
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{folder}: {CONFIG}, {RECORD} or {RESULTS} was not written by `fit`: {error}") from error
     if record.get("status") != "finished":
         return f"its status is {record.get('status')!r}, not 'finished'"

@@ -1,6 +1,6 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import ernie_m
 from ernie_m.errors import InputError
 from ernie_m.files import whole
+from lightning_modules import TaskModule
 
-from .class_paths import class_at
 from .compat import auto_classes, class_path_of
-from .record import RESULTS, read_json, shown_config, versions, write_json
+from .documents import read_json, read_yaml, write_json, write_yaml
+from .record import RESULTS, shown_config, versions
+from .references import taken
 from .resume import load
 from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
+from .trust import Values, check_links, task_at
 
 FACTS = "export.json"
 CARD = "README.md"
@@ -31,12 +34,13 @@ AUTO_CLASSES = {
 }
 
 
-def export_target(source: Path, target: Path) -> Path:
+def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, Any], Path], Values]) -> Path:
     """Export a run's checkpoint that counts, or a checkpoint.
 
     Args:
         source: A run folder, or a `.ckpt` file in one.
         target: The folder to make.
+        values_of: Takes the content of the run's config.yaml, and that file.
 
     Raises:
         InputError: The source is neither, or the target exists.
@@ -54,57 +58,70 @@ def export_target(source: Path, target: Path) -> Path:
         raise InputError(f"{source}: neither a run folder (it holds no {CONFIG}) nor a checkpoint file")
     if target.exists():
         raise InputError(f"{target} exists; name another target or remove it first")
-    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    check_links(run)
+    config = values_of(read_yaml(run / CONFIG), run / CONFIG).to_keep()
     results = read_json(run / RESULTS)
-    scored = results.get("checkpoint", {}).get("path")
+    scored = (results.get("checkpoint") or {}).get("path")
     if scored is None or (run / scored).resolve() != checkpoint.resolve():
         results = {}
-    return export_checkpoint(checkpoint, target, config, results)
+    return export_checkpoint(checkpoint, target, taken.resolved(config), results, written=config)
 
 
-def export_checkpoint(checkpoint: Path, target: Path, config: Mapping[str, Any], results: Mapping[str, Any]) -> Path:
+def export_checkpoint(
+    checkpoint: Path,
+    target: Path,
+    config: Mapping[str, Any],
+    results: Mapping[str, Any],
+    task: type[TaskModule] | None = None,
+    written: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint's network, tokenizer, model card and recipe into a folder, whole or not at all.
 
     Args:
         checkpoint: A checkpoint of this command.
         target: The folder; replaced where it exists.
-        config: The run's resolved settings.
+        config: The run's settings.
         results: What the run's results.json says; empty where this checkpoint was not scored.
+        task: The class that made it; None for the one of this project's that it names.
+        written: The settings as they are written, where they refer to environment variables.
 
     Returns:
         The folder.
     """
-    network = restore_network(checkpoint)
+    network = restore_network(checkpoint, task)
     arguments = config["data"].get("init_args", {})
     name, trust_remote_code = arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
     tokenizer = ernie_m.load_tokenizer(name, trust_remote_code)
     if arguments.get("single_separator") and hasattr(tokenizer, "pair_separators"):
         tokenizer = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
     target = target.absolute()
+    written = config if written is None else written
     with whole(target) as partial:
         save(network, tokenizer, partial)
-        header = f"# The settings that made this network. Score it: ernie-m test {target.name}\n"
-        recipe = yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True)
-        (partial / RECIPE).write_text(header + recipe, encoding="utf-8")
-        write_json(partial / FACTS, {"versions": versions(), "results": results})
-        (partial / CARD).write_text(model_card(network, config, results), encoding="utf-8")
+        header = f"The settings that made this network. Score it: ernie-m test {target.name}"
+        write_yaml(partial / RECIPE, header, shown_config(written))
+        write_json(partial / FACTS, taken.hidden({"versions": versions(), "results": results}))
+        card = taken.hidden(model_card(network, written, results))
+        (partial / CARD).write_text(card, encoding="utf-8")
     return target
 
 
-def restore_network(checkpoint: Path) -> PreTrainedModel:
+def restore_network(checkpoint: Path, task: type[TaskModule] | None = None) -> PreTrainedModel:
     """Load the network of a checkpoint, without its backbone's folder.
 
     Args:
         checkpoint: A checkpoint of this command.
+        task: The class that made it; None for the one of this project's that it names.
 
     Raises:
-        InputError: It does not say which class made it.
+        InputError: It does not say which class made it, or names one that is none of this project's.
     """
-    class_path = class_path_of(load(checkpoint))
-    if class_path is None:
-        raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
-    module = class_at(class_path).load_from_checkpoint(str(checkpoint), map_location="cpu", weights_only=True)
-    network: PreTrainedModel = module.eval().network
+    if task is None:
+        class_path = class_path_of(load(checkpoint))
+        if class_path is None:
+            raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
+        task = task_at(class_path, str(checkpoint))
+    network: PreTrainedModel = task.load_from_checkpoint(str(checkpoint), map_location="cpu").eval().network
     return network
 
 

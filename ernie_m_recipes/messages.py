@@ -64,6 +64,12 @@ def explain(error: BaseException) -> str | None:
         return f"there is no file {error.filename}"
     if isinstance(error, PermissionError) and error.filename is not None:
         return f"no permission to use {error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"no name of a file or folder is that long: {str(error.filename)[:60]}..."
+    if isinstance(error, ValueError) and "embedded null" in text:
+        return "a name of a file or folder in the settings holds a NUL byte; correct it"
+    if any(isinstance(link, RecursionError) for link in chain(error)):
+        return "settings or files are nested too deeply to be read"
     return None
 
 

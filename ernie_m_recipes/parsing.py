@@ -4,9 +4,8 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf import OmegaConf
@@ -16,6 +15,7 @@ from ernie_m.errors import InputError
 from .class_paths import class_at
 from .compat import actions_of
 from .registry import did_you_mean
+from .trust import DATA, TASKS
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
 # level higher; this setting of jsonargparse makes the two the same.
@@ -35,6 +35,7 @@ OmegaConf.register_resolver("bundled", bundled, replace=True)
 
 CLASS_PATH = re.compile(r"^\s*class_path:\s*['\"]?([\w.]+)", re.MULTILINE)
 HINT = "did you mean"
+DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 QUOTED_KEY = re.compile(r"(?:[Oo]ption|[Kk]ey|argument) ['\"]([\w.]+)['\"]|unrecognized arguments: --([\w.]+)")
 
 
@@ -43,6 +44,10 @@ class RecipeParser(LightningArgumentParser):
 
     command_line: Sequence[str] = ()
     inner: "RecipeParser | None" = None
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a class, none of whose values is read from a file that happens to be called like the value."""
+        return super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an `InputError` instead of printing the usage.
@@ -63,6 +68,12 @@ class RecipeParser(LightningArgumentParser):
             message: jsonargparse's message. It repeats the message of the parser of a class's arguments, which comes
                 here first and knows them.
         """
+        if denied := DENIED.search(message):
+            name = denied[1]
+            return (
+                f"{locate_class(name, self.command_line)}{name} is not among the classes that settings may name: this "
+                f"project's, Lightning's and torch's optimisers. Where you trust it, add --trust-classes {name}"
+            )
         groups = QUOTED_KEY.findall(message)
         key = next((part for part in groups[-1] if part), "") if groups else ""
         place = locate(key, self.command_line) if key else ""
@@ -80,7 +91,7 @@ class RecipeParser(LightningArgumentParser):
         actions = [*actions_of(self), *(actions_of(self.inner) if self.inner is not None else [])]
         keys = {action.dest for action in actions if action.dest not in ("help", "config", "subcommand")}
         classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
-        arguments = {name for path in classes for name in arguments_of(path)}
+        arguments = {name for path in classes if path in TASKS or path in DATA for name in arguments_of(path)}
         if full:
             return keys | {f"{part}.{name}" for part in ("model", "data") for name in arguments}
         return {key.rsplit(".", 1)[-1] for key in keys} | arguments
@@ -105,10 +116,11 @@ def config_files(arguments: Sequence[str]) -> list[Path]:
     found = []
     for position, argument in enumerate(arguments):
         if argument in ("--config", "-c") and position + 1 < len(arguments):
-            found.append(Path(arguments[position + 1]))
+            found.append(arguments[position + 1])
         elif argument.startswith("--config="):
-            found.append(Path(argument.removeprefix("--config=")))
-    return found
+            found.append(argument.removeprefix("--config="))
+    # What was taken of a folder is given as JSON.
+    return [Path(value) for value in found if not value.startswith("{")]
 
 
 def locate(key: str, arguments: Sequence[str]) -> str:
@@ -128,6 +140,15 @@ def locate(key: str, arguments: Sequence[str]) -> str:
             for number, line in enumerate(read(path).splitlines(), start=1):
                 if re.match(rf"\s*(- )?[\"']?{re.escape(part)}[\"']?\+?\s*:", line):
                     return f"{path}, line {number}: "
+    return ""
+
+
+def locate_class(name: str, arguments: Sequence[str]) -> str:
+    """Say in which file and line a class is named; nothing where none of the files on the command line names it."""
+    for path in config_files(arguments):
+        for number, line in enumerate(read(path).splitlines(), start=1):
+            if name in line:
+                return f"{path}, line {number}: "
     return ""
 
 
@@ -155,25 +176,3 @@ def arguments_of(class_path: str) -> Iterator[str]:
             yield from (one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
             if not any(one.kind == one.VAR_KEYWORD for one in parameters):
                 return
-
-
-def check_yaml(path: Path) -> None:
-    """Refuse a file that is not a YAML mapping, naming the line.
-
-    Args:
-        path: A configuration file.
-
-    Raises:
-        InputError: It cannot be read, is not UTF-8, not YAML, or holds no mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--config {path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")

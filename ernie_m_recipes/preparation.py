@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import sys
 import warnings
 from importlib.util import find_spec
@@ -50,14 +49,11 @@ def is_worth_reading(entry: logging.LogRecord) -> bool:
 
 
 def prepare() -> None:
-    """Make classes importable by name, quietly: ours, and the user's own in the current folder.
+    """Make our classes known by name, quietly.
 
     Raises:
         InputError: Another project's package hides one of ours.
     """
-    # A script's folder is on the path, not the current one. Last, so that nothing there hides an installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     refuse_shadows()
     quieten()
     # Their classes are known to the parser by name alone once they are imported.

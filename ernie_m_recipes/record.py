@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import logging
 import os
 import platform
@@ -18,13 +17,15 @@ from typing import Any
 
 import pyarrow
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pyarrow import parquet
 
-from ernie_m.files import whole, write_text
+from ernie_m.errors import InputError
+from ernie_m.files import file_name, whole
 
 from . import __version__
+from .documents import read_json, write_json, write_yaml
+from .references import taken
 from .registry import asset_root
 from .targets import CONFIG, RECORD
 
@@ -38,17 +39,6 @@ LOGGERS = ("lightning.pytorch", "lightning.fabric", "ernie_m", "ernie_m_recipes"
 RUN_ALONE = ("ckpt_path", "weights_only", "verbose", "return_predictions", "resume")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON for people to read."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is no file."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content
-
-
 def new_folder(directory: str, name: str, seed: int, stage: str) -> Path:
     """Name the folder of a new run, `<directory>/<name>/<seed>-<time>`, the same in processes that this one starts.
 
@@ -57,11 +47,18 @@ def new_folder(directory: str, name: str, seed: int, stage: str) -> Path:
         name: The run's name.
         seed: Its seed.
         stage: `fit`, or what is done to a checkpoint, which then stands at the end of the name.
+
+    Raises:
+        InputError: The name would lead out of the folder of all runs.
     """
     if FOLDER_VARIABLE in os.environ:
         return Path(os.environ[FOLDER_VARIABLE])
     suffix = "" if stage == "fit" else f"-{stage}"
-    base = Path(directory).absolute() / name / f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}{suffix}"
+    root = Path(directory).absolute()
+    parts = [file_name(part, "run.name") for part in name.split("/")]
+    base = root.joinpath(*parts, f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}{suffix}")
+    if not base.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"run.name {name}: {base} lies at {base.resolve()}, outside of {root}; remove the link")
     folder, number = base, 2
     while folder.exists():
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1
@@ -132,6 +129,15 @@ def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in RUN_ALONE}
 
 
+class Formatter(logging.Formatter):
+    """Writes messages without the values of environment variables that settings took."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
+        line: str = taken.hidden(super().format(record))
+        return line
+
+
 class RunRecord(Callback):
     """Writes config.yaml, run.json and log.txt when a run really starts, and results when they are there.
 
@@ -177,14 +183,13 @@ class RunRecord(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self.handler)
-        settings = yaml.safe_dump(shown_config(self.config), sort_keys=False, allow_unicode=True)
         # A run that goes on with other settings is described by those; run.json lists what changed.
         if not self.continued or self.facts.get("changes"):
-            header = f"# {self.facts['recipe']}, resolved. Written by: {self.facts['command']}\n"
-            write_text(self.folder / CONFIG, header + settings)
+            header = f"{self.facts['recipe']}, resolved. Written by: {self.facts['command']}"
+            write_yaml(self.folder / CONFIG, taken.hidden(header), shown_config(self.config))
         fingerprints: dict[str, str] = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
         self.note(
             status="running",
@@ -201,7 +206,7 @@ class RunRecord(Callback):
         earlier = read_json(self.folder / RECORD) if self.continued else {}
         if self.continued and not self.facts.get("changes"):
             self.facts["changes"] = earlier.get("changes", [])
-        write_json(self.folder / RECORD, {**earlier, **self.facts})
+        write_json(self.folder / RECORD, taken.hidden({**earlier, **self.facts}))
 
     def close(self, status: str) -> None:
         """Write how the run ended and stop logging; nothing where it never began."""
@@ -216,7 +221,7 @@ class RunRecord(Callback):
 
 def save_results(folder: Path, **parts: Any) -> None:
     """Add parts to results.json."""
-    write_json(folder / RESULTS, {**read_json(folder / RESULTS), **parts})
+    write_json(folder / RESULTS, taken.hidden({**read_json(folder / RESULTS), **parts}))
 
 
 def save_confusion(
@@ -243,7 +248,7 @@ def save_predictions(folder: Path, stage: str, tables: Mapping[str, pyarrow.Tabl
         tables: Language to predictions.
     """
     for language, table in tables.items():
-        save_table(folder / "predictions" / stage / f"{language}.parquet", table)
+        save_table(folder / "predictions" / stage / f"{file_name(language, 'language')}.parquet", table)
 
 
 def save_table(path: Path, table: pyarrow.Table) -> None:

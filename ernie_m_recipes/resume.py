@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ernie_m.errors import InputError
 from lightning_modules import networks
 
+from .documents import read_yaml
 from .record import RUN_ALONE
 from .targets import BEST, CONFIG, run_folder_of
 
@@ -37,6 +36,8 @@ MAY_DIFFER = (
     "model.init_args.attn_implementation",
     "model.init_args.gradient_checkpointing",
     "model.init_args.torch_compile",
+    # What a person says on the command line, and no folder.
+    "*.init_args.trust_remote_code",
     "data.init_args.path",
     "data.init_args.*_path",
     "data.init_args.paths.*",
@@ -138,7 +139,7 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
         )
     run = run_folder_of(checkpoint)
     if run is not None:
-        before = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        before = read_yaml(run / CONFIG)
         found = differences(before, now, checkpoint)
     else:
         stored = {k: v for k, v in content.get("hyper_parameters", {}).items() if not k.startswith("_")}

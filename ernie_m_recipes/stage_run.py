@@ -14,6 +14,7 @@ from ernie_m.files import write_text
 
 from . import predictions, record, resume
 from .cli import RecipeCLI, announce, is_first_process
+from .documents import read_json
 from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
@@ -30,7 +31,7 @@ class StageRun:
     def __init__(self, cli: RecipeCLI) -> None:
         self.call = cli.call
         self.settings = cli.config[cli.stage]
-        self.config = cli.config_dump
+        self.written = cli.config_dump
         self.trainer, self.model, self.data = cli.trainer, cli.model, cli.datamodule
         self.checkpoint = cli.checkpoint
         self.record = cli.record
@@ -126,7 +127,7 @@ class StageRun:
 
     def report(self, folder: Path, path: Path) -> None:
         """Print the table, export, and say where everything is."""
-        results = record.read_json(folder / record.RESULTS)
+        results = read_json(folder / record.RESULTS)
         columns = {stage: results[stage] for stage in ("before", "validate", "test") if results.get(stage)}
         show(f"{results['recipe']}, seed {results['seed']}, {self.headline} in percent", columns)
         chosen = results["checkpoint"]
@@ -135,7 +136,9 @@ class StageRun:
         if results.get("collapsed"):
             print(f"COLLAPSED: {results['collapsed']}")
         if self.settings.run.export:
-            print(f"exported: {export_checkpoint(path, folder / 'export', self.config, results)}")
+            settings = self.settings.as_dict()
+            target = export_checkpoint(path, folder / "export", settings, results, type(self.model), self.written)
+            print(f"exported: {target}")
         print(f"run folder: {folder}")
 
     @property

@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ernie_m.errors import InputError
 
-from .parsing import check_yaml
+from .documents import read_json, read_yaml
 from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
+from .trust import Values, admit, check_links
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -30,6 +31,9 @@ class Invocation:
         origin: The checkpoint or exported folder that is scored, if any.
         output: The file that `predict` writes, if any.
         is_rehearsal: Whether a few steps are run to measure them, without a run folder.
+        configs: What `--config` gets: files that were named, and first what is taken of a folder, as JSON.
+        trusted: Classes and modules that may be named beside those of `trust.PACKAGES`.
+        variables: Environment variables that a folder's settings may take.
     """
 
     stage: str
@@ -39,7 +43,9 @@ class Invocation:
     origin: Path | None = None
     output: Path | None = None
     is_rehearsal: bool = False
-    configs: list[Path] = field(default_factory=list)
+    configs: list[Path | str] = field(default_factory=list)
+    trusted: list[str] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
 
     @property
     def asks_for_help(self) -> bool:
@@ -56,11 +62,13 @@ def chosen_checkpoint(run: Path) -> Path:
     Raises:
         InputError: The run has no checkpoint.
     """
-    record = json.loads((run / RECORD).read_text(encoding="utf-8")) if (run / RECORD).is_file() else {}
-    named = (record.get("checkpoint") or {}).get("path")
-    for candidate in [named, BEST, LAST]:
-        if candidate is not None and (run / str(candidate)).exists():
-            return run / str(candidate)
+    record = read_json(run / RECORD)
+    chosen = record.get("checkpoint")
+    named = chosen.get("path") if isinstance(chosen, dict) else None
+    # Nothing but these two is written there, so nothing else is read.
+    for candidate in sorted((BEST, LAST), key=lambda path: path.as_posix() != named):
+        if (run / candidate).exists():
+            return run / candidate
     if record.get("stage", "fit") != "fit":
         raise InputError(f"{run}: holds scores of {record.get('origin')} and no checkpoint of its own; name that one")
     raise InputError(
@@ -100,7 +108,7 @@ def parse(stage: str, words: Sequence[str]) -> Invocation:
     while rest:
         word = rest.pop(0)
         option, equals, value = word.partition("=")
-        if option in ("--config", "-c", "--input", "--output"):
+        if option in ("--config", "-c", "--input", "--output", "--trust-classes", "--trust-env"):
             if not equals:
                 if not rest:
                     raise InputError(f"{option} needs a value")
@@ -114,6 +122,7 @@ def parse(stage: str, words: Sequence[str]) -> Invocation:
             target = word
         else:
             raise InputError(f"{stage}: unexpected {word!r}; options start with two dashes, the target comes first")
+    admit(call.trusted)
     if target is not None:
         use_target(call, target)
     if not call.configs and not call.asks_for_help:
@@ -135,10 +144,13 @@ def takes_value(option: str) -> bool:
 
 
 def take_option(call: Invocation, option: str, value: str) -> None:
-    """Note a `--config`, `--input` or `--output`."""
+    """Note an option that is no setting: `--config`, `--input`, `--output`, `--trust-classes` or `--trust-env`."""
+    if option.startswith("--trust"):
+        (call.trusted if option == "--trust-classes" else call.variables).extend(filter(None, value.split(",")))
+        return
     if option in ("--config", "-c"):
         path = resolve_config(value)
-        check_yaml(path)
+        check_recipe(path)
         if not call.configs:
             call.name = value.removesuffix(".yaml") if path != Path(value) else path.stem
         elif path != Path(value) and not find(value).fits(call.name) and is_recipe(call.name):
@@ -156,6 +168,24 @@ def take_option(call: Invocation, option: str, value: str) -> None:
     call.arguments.append(f"--data.init_args.predict_path={value}")
 
 
+def check_recipe(path: Path) -> None:
+    """Refuse a file that holds no settings, or brings others along.
+
+    Args:
+        path: What `--config` names.
+
+    Raises:
+        InputError: It does.
+    """
+    content = read_yaml(path)
+    for part in ("config", "trainer", "model", "data", "run", "resume", "checkpoint"):
+        # A name here would be that of a further file.
+        if part in content and (part == "config" or not isinstance(content[part], Mapping | None)):
+            raise InputError(
+                f"{path}: {part} is {content[part]!r}, no settings; to lay files over each other give several --config"
+            )
+
+
 def is_recipe(name: str) -> bool:
     """Say whether a packaged recipe has this name."""
     return any(entry.name == name for entry in entries("recipe"))
@@ -164,6 +194,8 @@ def is_recipe(name: str) -> bool:
 def use_target(call: Invocation, word: str) -> None:
     """Turn a run folder, checkpoint, exported folder or recipe name into options."""
     path = Path(word)
+    if "${" in word:
+        raise InputError(f"{word}: ${{ begins a reference in settings and cannot be part of a name here; rename it")
     if (path / CONFIG).is_file():
         use_run(call, path)
     elif path.suffix == ".ckpt" or (path.is_file() and path.suffix not in (".yaml", ".yml")):
@@ -183,14 +215,26 @@ def use_target(call: Invocation, word: str) -> None:
             raise InputError(
                 f"{word!r} is no recipe, run folder, checkpoint or exported folder{did_you_mean(word, known)}"
             ) from error
-        check_yaml(first)
+        check_recipe(first)
         call.configs.insert(0, first)
         call.name = find(word).name if first != path else path.stem
 
 
+def take_settings(call: Invocation, file: Path) -> None:
+    """Take what the stage needs of the settings in a folder.
+
+    Args:
+        call: It gets them.
+        file: The folder's config.yaml or recipe.yaml.
+    """
+    check_links(file.parent)
+    values = Values(read_yaml(file), file, call.trusted, call.variables)
+    call.configs.insert(0, json.dumps(values.to_continue() if call.stage == "fit" else values.to_score(), default=str))
+
+
 def use_run(call: Invocation, run: Path) -> None:
     """Continue or score a run folder."""
-    call.configs.insert(0, run / CONFIG)
+    take_settings(call, run / CONFIG)
     if call.stage == "fit":
         call.run = run
         if not (run / LAST).exists():
@@ -209,7 +253,7 @@ def use_checkpoint(call: Invocation, path: Path) -> None:
     if run is None and not call.configs:
         raise InputError(f"{path}: no {CONFIG} beside the checkpoint or one folder up; name its recipe with --config")
     if run is not None:
-        call.configs.insert(0, run / CONFIG)
+        take_settings(call, run / CONFIG)
     if call.stage == "fit" and run is not None:
         call.run = run
     call.origin = path
@@ -223,7 +267,7 @@ def use_export(call: Invocation, folder: Path) -> None:
             f"{folder}: an exported folder cannot be continued (it has no optimiser state). To train from its weights: "
             f"ernie-m fit --config RECIPE --model.backbone {folder}"
         )
-    call.configs.insert(0, folder / RECIPE)
+    take_settings(call, folder / RECIPE)
     call.origin = folder
     call.arguments = [
         f"--model.init_args.backbone={folder}",

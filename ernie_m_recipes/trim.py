@@ -1,7 +1,6 @@
 """`ernie-m trim`: a folder for transformers with the vocabulary of some languages alone."""
 
 import argparse
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,10 +14,11 @@ from lightning_modules import networks
 
 from .class_paths import instance_of
 from .cli import RecipeCLI
+from .documents import read_json, read_yaml, write_json, write_yaml
 from .export import CARD, FACTS, called, save
 from .preparation import prepare
-from .record import read_json, write_json
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
+from .trust import Values, check_links, variables_in
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[str]:
@@ -91,18 +91,22 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
     tokenizer = ernie_m.load_tokenizer(source)
     if not isinstance(config, ernie_m.ErnieMConfig) or not isinstance(tokenizer, ernie_m.ErnieMTokenizer):
         raise InputError(f"{source!r} is a {config.model_type} with a {type(tokenizer).__name__}, not an ERNIE-M")
+    if Path(source).is_dir():
+        check_links(Path(source))
     selection = select(tokenizer, texts)
     name = (config.architectures or ["ErnieMModel"])[0]
     network_class = getattr(ernie_m, name, None)
     if network_class is None:
         raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
-    network = network_class.from_pretrained(ernie_m.resolve(source))
+    with networks.reading("weights", source):
+        network = network_class.from_pretrained(ernie_m.resolve(source))
     trim_network(network, selection)
     with whole(target.absolute()) as partial:
         partial.mkdir()
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
-        if (Path(source) / RECIPE).is_file():
-            shutil.copyfile(Path(source) / RECIPE, partial / RECIPE)
+        if (recipe := Path(source) / RECIPE).is_file():
+            settings = Values(read_yaml(recipe), recipe, variables=variables_in(recipe)).to_keep()
+            write_yaml(partial / RECIPE, f"The settings that made {called(source)}, before it was trimmed", settings)
         describe(source, partial, chosen_by, selection, len(tokenizer))
     return selection
 

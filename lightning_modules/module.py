@@ -241,26 +241,31 @@ class TaskModule(EvaluatingModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls,
-        checkpoint_path: str | Path,
-        map_location: Any = None,
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool = True,
-        **arguments: Any,
+        cls, checkpoint_path: str | Path, map_location: Any = None, strict: bool = True, **arguments: Any
     ) -> Self:
         """Load a checkpoint file; its backbone need not exist any more, since the file says how to build the network.
+
+        The file is data: no class that it names is built, no code is run for it, and it cannot grant that.
 
         Args:
             checkpoint_path: A `.ckpt` file.
             map_location: As in `torch.load`.
-            hparams_file: YAML with arguments, for checkpoints that have none.
             strict: Whether all names must match.
-            weights_only: Read nothing that could run code.
             arguments: Arguments of the class that replace the saved ones.
+
+        Raises:
+            InputError: It is damaged, of another task, or has arguments that the class does not take.
         """
+        checkpoint = networks.read_checkpoint(Path(checkpoint_path))
+        saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if key[:1] != "_"}
+        arguments = {**saved, "trust_remote_code": False, **arguments}
         arguments["_network_config"] = networks.checkpoint_config(checkpoint_path)
-        module: Self = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only, **arguments
-        )
-        return module
+        try:
+            module = cls(**arguments)
+        except TypeError as error:
+            raise InputError(f"{checkpoint_path} is no checkpoint of {cls.__name__}: {error}") from error
+        module.on_load_checkpoint(checkpoint)
+        module.configure_model()
+        module._random_parameters = []
+        module.load_state_dict(checkpoint["state_dict"], strict=strict)
+        return module if map_location is None else module.to(map_location)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -44,13 +45,21 @@ class NetworkSource:
 
 
 @contextmanager
-def _named(what: str, name: str) -> Iterator[None]:
-    """Turn transformers' errors about a folder or Hub id into one that says what to do."""
+def reading(what: str, name: str) -> Iterator[None]:
+    """Turn transformers' errors about a folder or Hub id into one that says what to do.
+
+    Args:
+        what: What is read of it.
+        name: The folder or Hub id.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, UnpicklingError) as error:
         raise InputError(
             f"cannot read the {what} of {name!r}: {str(error).strip()}\nGive the path of an existing folder, or the id "
             "of a repository that the Hugging Face Hub can be reached for; a downloaded folder needs no network"
@@ -67,7 +76,7 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     Raises:
         InputError: If it cannot be read.
     """
-    with _named("configuration", backbone):
+    with reading("configuration", backbone):
         config: PreTrainedConfig = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code)
     return config
 
@@ -95,7 +104,7 @@ def scratch_config(backbone: str, fields: Mapping[str, Any], trust_remote_code: 
             f"from_scratch.vocab_size is {fields['vocab_size']}, but the tokenizer of {backbone!r} has {size} entries; "
             "leave the field out"
         )
-    with _named("from_scratch fields", backbone):
+    with reading("from_scratch fields", backbone):
         return ErnieMConfig(**{"vocab_size": size, **fields})
 
 
@@ -139,7 +148,7 @@ def load_network(
         InputError: If the weights cannot be read, do not fit, or lack a part of the encoder.
     """
     backbone = source.backbone
-    with _named("weights", backbone):
+    with reading("weights", backbone):
         network, info = auto_class.from_pretrained(
             resolve(backbone),
             config=config,
@@ -183,9 +192,9 @@ def new_network(auto_class: Any, config: PreTrainedConfig, attn_implementation: 
         config: The configuration, its labels set.
         attn_implementation: Name of the attention, or "auto" for transformers' choice.
     """
-    with _named("attention", attn_implementation):
+    with reading("attention", attn_implementation):
         network: PreTrainedModel = auto_class.from_config(
-            config, dtype=torch.float32, **_attention(attn_implementation)
+            config, dtype=torch.float32, trust_remote_code=False, **_attention(attn_implementation)
         )
     return network
 
@@ -232,14 +241,16 @@ def language_ids(config: PreTrainedConfig, languages: Sequence[str], backbone: s
 
 
 def config_to_json(config: PreTrainedConfig) -> str:
-    """Return a configuration as JSON that `config_from_json` reads."""
-    return config.to_json_string(use_diff=False)
+    """Return a configuration as JSON that `config_from_json` reads, without the place that it came from."""
+    fields = json.loads(config.to_json_string(use_diff=False))
+    return json.dumps({key: value for key, value in fields.items() if key != "_name_or_path"})
 
 
 def config_from_json(text: str) -> PreTrainedConfig:
     """Return the configuration that `config_to_json` wrote."""
-    fields = json.loads(text)
-    config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+    with reading("configuration", "a checkpoint"):
+        fields = json.loads(text)
+        config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
     return config
 
 

@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -316,7 +317,7 @@ def test_an_interrupted_run_continues_to_the_same_result(
     (tmp_path / "interrupt.py").write_text(INTERRUPT, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INTERRUPT", "1")
-    options = ["--model.learning_rate=2e-3", "--trainer.callbacks+=interrupt.Interrupt"]
+    options = ["--model.learning_rate=2e-3", "--trainer.callbacks+=interrupt.Interrupt", "--trust-classes=interrupt"]
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *quick, *options)
     assert code == 130
     stopped = only_run(tmp_path / "runs")
@@ -325,6 +326,9 @@ def test_an_interrupted_run_continues_to_the_same_result(
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
     monkeypatch.delenv("INTERRUPT")
     code, _, err = ernie_m("fit", stopped)
+    assert code == 2
+    assert "--trust-classes interrupt.Interrupt" in err
+    code, _, err = ernie_m("fit", stopped, "--trust-classes=interrupt")
     assert code == 0, err
     assert (stopped / "metrics-1.csv").is_file()
     assert (stopped / "metrics.csv").is_file()
@@ -450,5 +454,10 @@ def test_classes_of_ones_own_need_not_be_those_of_the_project(tmp_path: Path, mo
         encoding="utf-8",
     )
     code, out, err = ernie_m("fit", "--config", "own.yaml")
+    assert code == 2
+    assert "own.yaml, line 3: own_classes.OwnData" in err
+    assert "--trust-classes own_classes.OwnData" in err
+    assert "own_classes" not in sys.modules, "it was imported in order to be refused"
+    code, out, err = ernie_m("fit", "--config", "own.yaml", "--trust-classes", "own_classes")
     assert code == 0, err
     assert "the last step, step 3" in out

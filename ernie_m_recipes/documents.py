@@ -1,0 +1,136 @@
+"""Settings and records: YAML and JSON, read within bounds and written whole.
+
+A run folder may come from a stranger. Nothing here takes longer or more memory than a file of the size that it has
+should, and whatever is wrong with one is said in a sentence.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ernie_m.errors import InputError
+from ernie_m.files import write_text
+
+# The longest settings that this command writes have some 10 kB, the longest records some MB.
+LARGEST_YAML = 2**20
+LARGEST_JSON = 2**26
+DEEPEST = 50
+MOST_VALUES = 200_000
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read settings.
+
+    Args:
+        path: A YAML file in UTF-8.
+
+    Raises:
+        InputError: It cannot be read, is too large, nested or repetitive, or holds no mapping.
+    """
+    text = _text(path, LARGEST_YAML)
+    try:
+        _check_bounds(text, path)
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")
+    return content
+
+
+def _check_bounds(text: str, path: Path) -> None:
+    """Refuse what is nested too deeply, or has too many values once its aliases are written out.
+
+    The parser's events come one by one, so that nothing is built of a file that is refused.
+    """
+    sizes: dict[str, int] = {}
+    # The anchor and the number of values of every collection that is open, the document first.
+    opened: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, 1))
+            if len(opened) > DEEPEST:
+                raise InputError(f"{path}, line {event.start_mark.line + 1}: nested more than {DEEPEST} deep")
+            continue
+        anchor: str | None = None
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = opened.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                line = event.start_mark.line + 1
+                raise InputError(f"{path}, line {line}: *{event.anchor} stands for nothing, or is part of itself")
+            size = sizes[event.anchor]
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        outer, values = opened[-1]
+        opened[-1] = outer, values + size
+        if values + size > MOST_VALUES:
+            raise InputError(f"{path}: more than {MOST_VALUES:,} values, aliases written out")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a record; an empty one where there is no file.
+
+    Args:
+        path: A JSON file in UTF-8.
+
+    Raises:
+        InputError: It cannot be read, is damaged, too large or too deeply nested, or holds no object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(_text(path, LARGEST_JSON))
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged, not valid JSON: {error}; write it anew or take another copy") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not an object with the parts of a record")
+    return content
+
+
+def _text(path: Path, largest: int) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > largest:
+        raise InputError(f"{path}: larger than {largest:,} bytes, which no such file of this command is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON for people to read."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, header: str, content: Mapping[str, Any]) -> None:
+    """Write settings below a comment of one line, whatever characters that has."""
+    settings = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    write_text(path, f"# {one_line(header)}\n{settings}")
+
+
+def one_line(text: str) -> str:
+    """Return a text with a blank for what ends a line or controls a terminal."""
+    return _CONTROLS.sub(" ", text)

@@ -1,0 +1,292 @@
+"""What a command believes: classes that values may name, and what is taken of a folder that may be a stranger's.
+
+What a person types, and a recipe that is named with `--config`, is meant. A run folder, an export or a checkpoint is
+data: its settings are read as values, of which a command takes what it needs. docs/security.md says what follows.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+
+import datamodules
+import lightning_modules
+from ernie_m.errors import InputError
+
+from .class_paths import class_at
+
+PACKAGES = (
+    "datamodules",
+    "lightning_modules",
+    "ernie_m",
+    "ernie_m_recipes.settings",
+    "lightning.pytorch.accelerators",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "lightning.pytorch.plugins",
+    "lightning.pytorch.profilers",
+    "lightning.pytorch.strategies",
+    "lightning.fabric.loggers",
+    "lightning.fabric.plugins",
+    "torch.optim",
+)
+"""Where the classes lie that a recipe may name without more ado."""
+
+# It exists to call what it is given.
+_DENIED = ("lightning.pytorch.callbacks.LambdaCallback", "lightning.pytorch.callbacks.lambda_function")
+
+_LIGHTNING = {
+    "callbacks": (
+        "DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "RichModelSummary",
+        "RichProgressBar", "TQDMProgressBar", "Timer",
+    ),
+    "loggers": ("CSVLogger", "MLFlowLogger", "TensorBoardLogger", "WandbLogger"),
+    "strategies": ("DDPStrategy", "ModelParallelStrategy", "SingleDeviceStrategy"),
+}  # fmt: skip
+CONTINUED = tuple(f"lightning.pytorch.{part}.{name}" for part, names in _LIGHTNING.items() for name in names)
+"""The classes that the trainer of a run folder may have when it is continued, with plain values for arguments."""
+
+_OF_CLASSES = ("callbacks", "logger", "strategy", "plugins", "profiler")
+_BY_NAME = {"strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork"), "profiler": ("simple", "advanced")}
+_FOR_RESULTS = (
+    "precision", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "deterministic", "benchmark",
+    "inference_mode",
+)  # fmt: skip
+_GRANTS = ("trust_remote_code", "cache_dir")
+_IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|://|[\x00-\x1f]")
+_VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
+
+_admitted: list[str] = []
+
+
+def admit(names: Sequence[str]) -> None:
+    """Let settings name the classes of `PACKAGES` and these others from now on, and nothing else.
+
+    What may not be named is not imported either.
+
+    Args:
+        names: Classes or modules that were trusted on the command line, such as `my_tasks.Task`. The current folder is
+            searched for them.
+
+    Raises:
+        InputError: One is no dotted name.
+    """
+    for name in names:
+        if not _IMPORTABLE.fullmatch(name) and not name.isidentifier():
+            raise InputError(f"--trust-classes {name}: not the name of a class or module, such as my_tasks.Task")
+    if names and os.getcwd() not in sys.path:
+        # Last, so that nothing there hides an installed package.
+        sys.path.append(os.getcwd())
+    try:
+        # What an earlier call in this process trusted, this one does not.
+        set_parsing_settings(
+            import_path_denylist=["*", *_DENIED, *(name for name in _admitted if name not in PACKAGES)],
+            import_path_allowlist=[*PACKAGES, *names],
+        )
+    except ValueError as error:
+        raise InputError(f"--trust-classes: {error}") from error
+    _admitted[:] = names
+
+
+def exported(package: Any, base: type) -> Iterator[tuple[str, type]]:
+    """Yield the classes of a kind that a package exports, by each path that names one."""
+    for name in package.__all__:
+        found = getattr(package, name)
+        if isinstance(found, type) and issubclass(found, base):
+            yield f"{package.__name__}.{name}", found
+            yield f"{found.__module__}.{name}", found
+
+
+DATA = dict(exported(datamodules, datamodules.TaskDataModule)) | {
+    f"datamodules.{name}": found for name, found in datamodules.RENAMED.items()
+}
+TASKS = dict(exported(lightning_modules, lightning_modules.TaskModule))
+"""The data modules and tasks that are built of what a folder or checkpoint says, by their paths."""
+
+
+def task_at(path: str, place: str) -> Any:
+    """Return the task that a checkpoint names: one of this project's, or one that the command line trusts.
+
+    Args:
+        path: Its module and name.
+        place: The checkpoint, for the message.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if path in TASKS:
+        return TASKS[path]
+    if any(is_within(path, name) for name in _admitted):
+        return class_at(path)
+    raise InputError(
+        f"{place}: names the task {path}, which is none of this project's. Where you trust it, add --trust-classes "
+        f"{path}"
+    )
+
+
+def is_within(path: str, name: str) -> bool:
+    """Tell whether a dotted path is a name, or lies below it."""
+    return path == name or path.startswith(f"{name}.")
+
+
+class Values:
+    """What is taken of the settings in a folder.
+
+    Args:
+        settings: The content of its config.yaml or recipe.yaml.
+        place: That file.
+        trusted: Names of classes and modules that the command line trusts.
+        variables: Names of environment variables that it trusts.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], place: Path, trusted: Sequence[str] = (), variables: Sequence[str] = ()
+    ) -> None:
+        self.settings = settings
+        self.place = place
+        self.trusted = trusted
+        self.variables = variables
+
+    def to_continue(self) -> dict[str, Any]:
+        """Return what `fit` continues a run with: all settings but grants and places.
+
+        Raises:
+            InputError: They name classes that are not listed, or are not what `fit` writes.
+        """
+        trainer = {}
+        for key, value in self._part("trainer").items():
+            if key == "default_root_dir":
+                continue
+            entries = value if isinstance(value, list) else [value]
+            for entry in entries:
+                if key not in _OF_CLASSES:
+                    self._check_plain(entry, f"trainer.{key}", strict=True)
+                elif isinstance(entry, Mapping):
+                    self._check_class(entry, f"trainer.{key}", CONTINUED, strict=True)
+                elif not (entry is None or isinstance(entry, bool) or (key in _BY_NAME and entry in _BY_NAME[key])):
+                    raise self._refusal(f"trainer.{key}", entry, "only a listed class")
+            trainer[key] = value
+        run = {key: value for key, value in self._part("run").items() if key != "directory"}
+        self._check_plain(run, "run")
+        return {**self._of_results(), "trainer": trainer, "run": run}
+
+    def to_score(self) -> dict[str, Any]:
+        """Return what scores depend on: task, network and data, and of the trainer the precision and its limits.
+
+        Raises:
+            InputError: As in `to_continue`.
+        """
+        trainer = {key: value for key, value in self._part("trainer").items() if key in _FOR_RESULTS}
+        self._check_plain(trainer, "trainer", strict=True)
+        name = self._part("run").get("name")
+        self._check_plain(name, "run.name")
+        return {**self._of_results(), "trainer": trainer, **({} if name is None else {"run": {"name": name}})}
+
+    def to_keep(self) -> dict[str, Any]:
+        """Return what goes into another folder: what `to_score` does, and all plain values of the trainer and the run.
+
+        Raises:
+            InputError: As in `to_continue`.
+        """
+        plain = {
+            part: {key: value for key, value in self._part(part).items() if not isinstance(value, Mapping | list)}
+            for part in ("trainer", "run")
+        }
+        self._check_plain(plain, "")
+        return {**self.to_score(), **plain}
+
+    def _of_results(self) -> dict[str, Any]:
+        parts = {}
+        for part, listed in (("model", TASKS), ("data", DATA)):
+            content = dict(self._part(part))
+            self._check_class(content, part, tuple(listed))
+            arguments = {key: value for key, value in (content.get("init_args") or {}).items() if key not in _GRANTS}
+            attention = str(arguments.get("attn_implementation", ""))
+            if "/" in attention:
+                raise self._refusal(f"{part}.attn_implementation", attention, "only attentions that are here already")
+            parts[part] = {"class_path": content["class_path"], "init_args": arguments}
+        seed = self.settings.get("seed_everything", 1)
+        checkpoint = {key: value for key, value in self._part("checkpoint").items() if key in ("monitor", "mode")}
+        self._check_plain([seed, checkpoint], "checkpoint")
+        return {"seed_everything": seed, **parts, "checkpoint": checkpoint}
+
+    def _part(self, name: str) -> Mapping[str, Any]:
+        content = self.settings.get(name) or {}
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            raise InputError(f"{self.place}: {name} is no mapping of settings; `fit` and `export` write one")
+        return content
+
+    def _check_class(self, content: Mapping[str, Any], key: str, listed: Sequence[str], strict: bool = False) -> None:
+        path = content.get("class_path")
+        if set(content) - {"class_path", "init_args"} or not isinstance(content.get("init_args") or {}, Mapping):
+            raise self._refusal(key, content, "only a class_path and its init_args")
+        if path not in listed and not (isinstance(path, str) and self._is_trusted(path)):
+            raise InputError(
+                f"{self.place}: {key} names the class {path}, which is not built of what a folder says. Where you "
+                f"trust it, add --trust-classes {path}; otherwise name a recipe of your own with --config"
+            )
+        self._check_plain(content.get("init_args") or {}, key, strict)
+
+    def _is_trusted(self, path: str) -> bool:
+        return any(is_within(path, name) for name in self.trusted)
+
+    def _check_plain(self, value: Any, key: str, strict: bool = False) -> None:
+        """Refuse classes within values, variables of the environment, and where asked to all that leads elsewhere."""
+        if isinstance(value, Mapping):
+            if "class_path" in value or not all(isinstance(name, str) for name in value):
+                raise self._refusal(key, dict(value), "only plain values")
+            for name, inner in value.items():
+                self._check_plain(inner, f"{key}.{name}".lstrip("."), strict)
+        elif isinstance(value, list):
+            for inner in value:
+                self._check_plain(inner, key, strict)
+        elif isinstance(value, str):
+            self._check_text(value, key, strict)
+
+    def _check_text(self, text: str, key: str, strict: bool) -> None:
+        for name, _ in _VARIABLE.findall(text):
+            if name not in self.variables:
+                raise InputError(
+                    f"{self.place}: {key} asks for the environment variable {name}. Where you trust the folder with "
+                    f"its value, add --trust-env {name}"
+                )
+        if "${" in (rest := _VARIABLE.sub("", text)):
+            raise self._refusal(key, text, "no interpolation")
+        if strict and (_LEADS_AWAY.search(rest) or _IMPORTABLE.fullmatch(rest)):
+            raise self._refusal(key, text, "no names of classes, addresses or paths that leave the run folder")
+
+    def _refusal(self, key: str, value: Any, admitted: str) -> InputError:
+        shown = repr(value)
+        shown = shown if len(shown) < 100 else f"{shown[:97]}..."
+        return InputError(
+            f"{self.place}: {key} is {shown}; of a folder's settings, {admitted} is taken there. Name the settings "
+            "yourself, with --config and options"
+        )
+
+
+def variables_in(file: Path) -> list[str]:
+    """Return the environment variables that a file refers to, for a copy that refers to them too."""
+    return [name for name, _ in _VARIABLE.findall(file.read_text(encoding="utf-8"))]
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder with links that lead out of it: a command would read or write there.
+
+    The Hub's cache keeps the files of a snapshot elsewhere in the repository's own folder, which is admitted.
+
+    Args:
+        folder: A run folder or an export.
+
+    Raises:
+        InputError: It has such a link; the message names it.
+    """
+    root = folder.resolve()
+    home = root.parents[1] if root.parent.name == "snapshots" else root
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise InputError(f"{path} is a link out of {folder}, where a command would read or write; put a copy there")

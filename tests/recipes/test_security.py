@@ -1,0 +1,481 @@
+"""Folders, checkpoints and recipes of a stranger: nothing of them runs, writes elsewhere or takes anything along."""
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import datamodules
+import lightning_modules
+from ernie_m.errors import InputError
+from ernie_m.files import file_name
+from ernie_m_recipes import documents, trust
+from ernie_m_recipes.__main__ import main
+
+COMMAND = "touch ran"
+LAMBDA = {
+    "class_path": "lightning.pytorch.callbacks.LambdaCallback",
+    "init_args": {"setup": {"class_path": "os.system", "init_args": {"command": COMMAND}}},
+}
+# A module of the folder that the command is called in: that it was imported is seen by the file that it leaves.
+TRAP = "import pathlib\npathlib.Path('ran').touch()\nclass Trap:\n    pass\n"
+
+
+def options(quick: list[str]) -> list[str]:
+    """A few steps on tiny data, without a test."""
+    return [*quick, "--trainer.max_steps=2", "--trainer.val_check_interval=2"]
+
+
+@pytest.fixture(scope="module")
+def trained(quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an export."""
+    directory = tmp_path_factory.mktemp("runs")
+    assert main(["fit", "--config", "xnli/transfer_base", *options(quick), f"--run.directory={directory}"]) == 0
+    (run,) = directory.glob("xnli/transfer_base/*")
+    return run
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run folder to change, in the current folder, which holds a module too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trap.py").write_text(TRAP, encoding="utf-8")
+    return Path(shutil.copytree(trained, tmp_path / "stranger"))
+
+
+@pytest.fixture
+def nothing_ran(tmp_path: Path):
+    """Holds, after a test, that neither the command nor the module ran."""
+    yield
+    assert not (tmp_path / "ran").exists()
+    assert "trap" not in sys.modules
+
+
+def change(file: Path, **parts: dict[str, Any]) -> None:
+    """Change settings of a folder: of each part some keys."""
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for part, values in parts.items():
+        settings[part] = {**settings[part], **values}
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def change_arguments(file: Path, part: str, **values: Any) -> None:
+    """Change arguments of the model's or data's class."""
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    settings[part]["init_args"].update(values)
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def change_checkpoint(folder: Path, alter: Callable[[dict[str, Any]], None]) -> Path:
+    """Change the checkpoint that counts, and return it."""
+    path = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    alter(content)
+    torch.save(content, path)
+    return path
+
+
+# What a folder says is data
+
+
+@pytest.mark.parametrize("callbacks", [LAMBDA, {"class_path": "trap.Trap"}, "trap.Trap"])
+@pytest.mark.usefixtures("nothing_ran")
+def test_the_trainer_of_a_folder_is_left_there(callbacks: Any, folder: Path, ernie_m) -> None:
+    """Scoring and exporting need none of it; continuing takes listed classes alone."""
+    for file in (folder / "config.yaml", folder / "export" / "recipe.yaml"):
+        change(file, trainer={"callbacks": [callbacks]})
+    code, _, err = ernie_m("fit", folder)
+    assert code == 2
+    assert "trainer.callbacks" in err
+    assert "LambdaCallback" in err or "trap.Trap" in err
+    code, _, err = ernie_m("validate", folder)
+    assert code == 0, err
+    code, _, err = ernie_m("test", folder / "export")
+    assert code == 0, err
+    code, _, err = ernie_m("export", folder, "exported")
+    assert code == 0, err
+    assert "callbacks" not in yaml.safe_load(Path("exported/recipe.yaml").read_text(encoding="utf-8"))["trainer"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "/tmp/elsewhere"}}),
+        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"name": "../../x"}}),
+        ("logger", {"class_path": "lightning.pytorch.loggers.MLFlowLogger", "init_args": {"tracking_uri": "http://x"}}),
+        ("logger", "settings.yaml"),
+        ("strategy", "settings"),
+        ("plugins", "trap.Trap"),
+        ("strategy", {"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": {"ddp_comm_hook": "a.b"}}),
+        ("callbacks", [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}]),
+        ("max_epochs", {"class_path": "trap.Trap"}),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_run_continues_with_plain_settings_alone(part: str, value: Any, folder: Path, ernie_m) -> None:
+    change(folder / "config.yaml", trainer={part: value})
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = ernie_m("fit", folder)
+    assert code == 2
+    assert f"config.yaml: trainer.{part}" in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict", "export", "trim"])
+@pytest.mark.usefixtures("nothing_ran")
+def test_classes_of_a_folder_are_those_of_the_project(command: str, folder: Path, ernie_m) -> None:
+    change(folder / "config.yaml", data={"class_path": "trap.Trap"})
+    change(folder / "export" / "recipe.yaml", data={"class_path": "trap.Trap"})
+    more = {"export": ["made"], "trim": ["made", "--languages", "de"]}.get(command, [])
+    code, _, err = ernie_m(command, folder, *more)
+    assert code == 2
+    assert "names the class trap.Trap" in err
+    assert "--trust-classes trap.Trap" in err
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "estimate"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"trainer": {"callbacks": [LAMBDA]}},
+        {"trainer": {"callbacks": [{"class_path": "trap.Trap"}]}},
+        {"data": {"class_path": "trap.Trap"}},
+        {"trainer": {"logger": {"class_path": "lightning.pytorch.cli.os.system", "init_args": {"command": COMMAND}}}},
+        {"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.DDPStrategy",
+                                  "init_args": {"ddp_comm_hook": "os.system"}}}},
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_recipe_that_is_named_needs_trust_for_other_classes(
+    command: str, settings: dict[str, Any], folder: Path, quick: list[str], ernie_m
+) -> None:
+    Path("own.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    code, _, err = ernie_m(command, "--config", "xnli/transfer_base", *quick, "--config", "own.yaml")
+    assert code == 2
+    assert "--trust-classes" in err
+    if command == "fit":
+        recipe = yaml.safe_load(Path(folder / "config.yaml").read_text(encoding="utf-8"))
+        Path("whole.yaml").write_text(yaml.safe_dump({**recipe, **settings}), encoding="utf-8")
+        code, out, _ = ernie_m("check", "whole.yaml")
+        assert code == 2
+        assert "--trust-classes" in out
+
+
+def test_a_file_that_is_called_like_a_value_is_not_read(folder: Path, ernie_m) -> None:
+    for name in ("auto", "32-true"):
+        Path(name).write_text("class_path: trap.Trap\n", encoding="utf-8")
+    code, out, err = ernie_m("fit", "--config", "quickstart", "--print_config")
+    assert code == 0, err
+    assert "strategy: auto" in out
+    for text in ("config: other.yaml\n", "trainer: other.yaml\n", "model: other.yaml\n"):
+        Path("own.yaml").write_text(text, encoding="utf-8")
+        code, _, err = ernie_m("fit", "--config", "quickstart", "--config", "own.yaml")
+        assert code == 2
+        assert "no settings" in err
+
+
+def test_what_is_listed_is_what_the_packages_have() -> None:
+    assert {path for path in trust.DATA if path.count(".") == 1} >= {
+        f"datamodules.{name}" for name in ("XNLI", "CoNLL", "MLQA", "Tatoeba", "PAWSX", "PairClassification")
+    }
+    assert all(issubclass(found, datamodules.TaskDataModule) for found in trust.DATA.values())
+    assert all(issubclass(found, lightning_modules.TaskModule) for found in trust.TASKS.values())
+    assert not {"os", "datamodules"} & set(trust.DATA)
+
+
+# Nobody grants himself trust
+
+
+def code_in(folder: Path, tiny_checkpoint: Path) -> Path:
+    """A backbone whose configuration and tokenizer come with code of their own."""
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    settings = {"tokenizer_class": "Strange", "auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "code.py").write_text(f"import os\nos.system({f'cd {Path.cwd()} && {COMMAND}'!r})\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "export", "fit"])
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_folder_cannot_grant_itself_trust(command: str, folder: Path, tiny_checkpoint: Path, ernie_m) -> None:
+    strange = str(code_in(Path("strange").absolute(), tiny_checkpoint))
+    change_arguments(folder / "config.yaml", "data", tokenizer=strange, trust_remote_code=True)
+    change_arguments(folder / "config.yaml", "model", backbone=strange, trust_remote_code=True)
+    code, _, err = ernie_m(command, folder, *(["made"] if command == "export" else []))
+    assert code == 2, err
+    assert "trust_remote_code" in err or "no tokenizer can be loaded" in err
+
+
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_checkpoint_cannot_grant_itself_trust(folder: Path, tiny_checkpoint: Path, ernie_m) -> None:
+    strange = str(code_in(Path("strange").absolute(), tiny_checkpoint))
+
+    def with_code(content: dict[str, Any]) -> None:
+        content["hyper_parameters"] |= {"backbone": strange, "trust_remote_code": True}
+        del content["network_config"]
+
+    change_checkpoint(folder, with_code)
+    code, _, err = ernie_m("export", folder, "made")
+    assert code == 2
+    assert "strange" in err
+    code, _, err = ernie_m("fit", folder, "--trainer.max_steps=2")
+    assert code == 2
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize(
+    "hyper_parameters",
+    [
+        {"_class_path": "trap.Trap"},
+        {"_class_path": "os.system"},
+        {"_instantiator": "os.system"},
+        {"_instantiator": "trap.Trap", "_class_path": "datamodules.XNLI"},
+        {"command": COMMAND},
+    ],
+)
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_checkpoint_builds_a_task_of_the_project(hyper_parameters: dict[str, str], folder: Path, ernie_m) -> None:
+    change_checkpoint(folder, lambda content: content["hyper_parameters"].update(hyper_parameters))
+    code, _, err = ernie_m("export", folder, "made")
+    if set(hyper_parameters) == {"_instantiator"}:
+        # Nothing asks who built it.
+        assert code == 0, err
+        return
+    assert code == 2
+    assert "none of this project's" in err or "no checkpoint of SequenceClassification" in err
+
+
+# Nothing is written or read elsewhere
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/../../x", "a\nb", "", "x" * 300, "a\0b", ".hidden", "a//b"])
+def test_names_become_file_names_by_one_rule(name: str) -> None:
+    parts = name.split("/")
+    refused = []
+    for part in parts:
+        try:
+            file_name(part, "run.name")
+        except InputError:
+            refused.append(part)
+    assert refused
+
+
+@pytest.mark.parametrize("name", ["xnli/transfer_base", "größer", "de-en", "zh_min_nan", "a b.c"])
+def test_names_that_may_be_those_of_files(name: str) -> None:
+    assert [file_name(part, "run.name") for part in name.split("/")] == name.split("/")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/ernie-m-elsewhere", "a\nb", "x" * 300])
+def test_a_run_stays_below_its_directory(name: str, folder: Path, quick: list[str], ernie_m) -> None:
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *options(quick), f"--run.name={name}")
+    assert code == 2
+    assert "run.name" in err
+    change(folder / "config.yaml", run={"name": name})
+    code, _, err = ernie_m("validate", folder)
+    assert code == 2
+    assert "run.name" in err
+    assert not Path("/tmp/ernie-m-elsewhere").exists()
+    assert {path.name for path in Path().iterdir()} <= {"trap.py", "stranger", "runs"}
+
+
+def test_a_link_in_the_way_is_not_followed(folder: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "here").symlink_to(tmp_path / "elsewhere")
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *options(quick), "--run.name=here/x")
+    assert code == 2
+    assert "outside of" in err
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (folder / "log.txt").unlink()
+    (folder / "log.txt").symlink_to(tmp_path / "elsewhere" / "profile")
+    for command in (["fit", folder], ["validate", folder], ["export", folder, "made"]):
+        code, _, err = ernie_m(*command)
+        assert code == 2
+        assert "log.txt is a link out of" in err
+    assert not (tmp_path / "elsewhere" / "profile").exists()
+
+
+def test_languages_name_files(folder: Path, tiny_xnli: Path, quick: list[str], ernie_m) -> None:
+    change_arguments(folder / "config.yaml", "data", predict_language="../../X", predict_path=str(Path("x.csv")))
+    Path("x.csv").write_text("premise,hypothesis\na,b\n", encoding="utf-8")
+    code, _, err = ernie_m("predict", folder)
+    assert code == 2
+    assert "../../X" in err
+    with pytest.raises(InputError, match=r"a language is '\.\./\.\./X'"):
+        datamodules.TextClassification("unused", test_files={"../../X": "x.csv"})
+
+
+def test_the_checkpoint_that_counts_is_one_of_two(folder: Path, trained: Path, ernie_m) -> None:
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder / "checkpoints")
+    for path in (str(trained / "checkpoints" / "best.ckpt"), "../x.ckpt"):
+        (folder / "run.json").write_text(json.dumps({**record, "checkpoint": {"path": path}}), encoding="utf-8")
+        code, _, err = ernie_m("validate", folder)
+        assert code == 2
+        assert "no checkpoint" in err
+
+
+def test_the_cache_of_a_folder_is_not_used(folder: Path, tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    change_arguments(folder / "config.yaml", "data", cache_dir=str(tmp_path / "elsewhere"))
+    change(folder / "config.yaml", run={"directory": str(tmp_path / "elsewhere")})
+    code, out, err = ernie_m("validate", folder)
+    assert code == 0, err
+    assert f"run folder: {tmp_path / 'runs'}" in out
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_command_of_several_lines_leaves_a_run_that_can_be_used(folder: Path, quick: list[str], ernie_m) -> None:
+    (folder.parent / "two\nlines").mkdir()
+    path = f"--run.directory={folder.parent / 'two'}\nlines"
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *options(quick), path)
+    assert code == 0, err
+    (run,) = folder.parent.glob("two\nlines/xnli/transfer_base/*")
+    for command in (["validate", run], ["report", run], ["export", run, "made"], ["fit", run]):
+        code, _, err = ernie_m(*command)
+        assert code == 0, err
+
+
+# Nothing is taken along
+
+
+def test_values_of_the_environment_stay_there(
+    folder: Path, quick: list[str], tiny_checkpoint: Path, tiny_xnli: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """A path that says a token: in what a run and an export hold there is the reference to it, and never itself."""
+    secret = "hunter2-s3cret"
+    shutil.copytree(tiny_checkpoint, tmp_path / secret / "network")
+    monkeypatch.setenv("PLACE", secret)
+    monkeypatch.setenv("LENGTH", "64")
+    Path("own.yaml").write_text(
+        "model: {init_args: {backbone: '${oc.env:PLACE}/network', from_scratch: null}}\n"
+        "data:\n  init_args:\n    tokenizer: ${model.init_args.backbone}\n    max_length: ${oc.env:LENGTH}\n",
+        encoding="utf-8",
+    )
+    rest = [option for option in options(quick) if "backbone" not in option and "from_scratch" not in option]
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, "--config", "own.yaml")
+    assert code == 0, err
+    (run,) = Path("runs").glob("xnli/transfer_base/*")
+    code, _, err = ernie_m("export", run, "made", "--trust-env", "PLACE,LENGTH")
+    assert code == 0, err
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert settings["model"]["init_args"]["backbone"] == "${oc.env:PLACE}/network"
+    assert settings["data"]["init_args"]["tokenizer"] == "${oc.env:PLACE}/network"
+    assert settings["data"]["init_args"]["max_length"] == "${oc.env:LENGTH}"
+    for made in (run, Path("made")):
+        holding = [path for path in made.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+        assert holding == []
+    code, _, err = ernie_m("validate", run)
+    assert code == 2
+    assert "--trust-env PLACE" in err
+    code, _, err = ernie_m("validate", run, "--trust-env", "PLACE,LENGTH")
+    assert code == 0, err
+    code, _, err = ernie_m("fit", run, "--trust-env=PLACE,LENGTH")
+    assert code == 0, err
+    change(run / "config.yaml", run={"name": "${oc.env:HOME}"})
+    code, _, err = ernie_m("validate", run, "--trust-env", "PLACE,LENGTH")
+    assert code == 2
+    assert "environment variable HOME" in err
+
+
+# Everything that is parsed has bounds
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{this}: &{this} [{', '.join([f'*{before}'] * 10)}]\n" for before, this in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "aliases written out"),
+        ("a: " + "[" * 5000, "nested more than"),
+        ("a: &a [*a]", "part of itself"),
+        ("a: " + "x" * (documents.LARGEST_YAML + 1), "larger than"),
+        ("a: \x00", "not valid YAML"),
+        ("- a", "holds no settings"),
+        ("", "holds no settings"),
+        ("a: !!python/object/apply:os.system ['touch ran']", "not valid YAML"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_ran")
+def test_settings_have_bounds(text: str, said: str, folder: Path, ernie_m) -> None:
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    for command in ("report", "test"):
+        code, _, err = ernie_m(command, folder)
+        assert code == 2
+        assert said in err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "damaged"), ("{", "damaged"), ("[]", "not an object"), ("[" * 100_000, "nested too deeply"), ("1", "object")],
+)
+def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> None:
+    (folder / "run.json").write_text(text, encoding="utf-8")
+    for command in ("report", "test"):
+        code, _, err = ernie_m(command, folder)
+        assert code == 2
+        assert "run.json" in err
+        assert said in err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_names_that_no_file_can_have(name: str, quick: list[str], folder: Path, ernie_m) -> None:
+    commands = [[command, name] for command in ("test", "report", "cat", "cp", "check")]
+    commands += [["fit", "--config", name], ["export", name, "made"], ["export", folder, name]]
+    for command in (*commands, ["trim", name, "made", "--languages", "de"]):
+        code, _, err = ernie_m(*command)
+        assert code == 2, command
+        assert len(err) < 1000
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *options(quick), f"--model.backbone={name}")
+    assert code == 2
+
+
+class Malice:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.system, (COMMAND,)
+
+
+@pytest.mark.usefixtures("nothing_ran")
+def test_pickles_are_not_obeyed(folder: Path, tiny_checkpoint: Path, quick: list[str], ernie_m) -> None:
+    pickled = Path(shutil.copytree(tiny_checkpoint, "pickled"))
+    (pickled / "model.safetensors").unlink()
+    with (pickled / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(Malice(), file)
+    rest = [option for option in options(quick) if "backbone" not in option]
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={pickled}")
+    assert code == 2
+    assert "pickled" in err
+    Path("text.txt").write_text("a text\n", encoding="utf-8")
+    code, _, err = ernie_m("trim", pickled, "made", "--text", "text.txt")
+    assert code == 2
+    assert "pickled" in err
+    torch.save({"state_dict": {}, "hyper_parameters": Malice()}, folder / "checkpoints" / "best.ckpt")
+    for command in (["test", folder], ["export", folder, "made"]):
+        code, _, err = ernie_m(*command)
+        assert code == 2
+        assert "best.ckpt" in err
+
+
+@pytest.mark.usefixtures("nothing_ran")
+def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:
+    change_arguments(folder / "config.yaml", "model", attn_implementation="stranger/kernel")
+    code, _, err = ernie_m("test", folder)
+    assert code == 2
+    assert "attn_implementation" in err
