@@ -1,6 +1,7 @@
 """Finds a data set's rows: files in a folder or on the Hub, what `datasets` finds by itself, or what is at hand."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from glob import escape, glob
@@ -118,12 +119,27 @@ def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
     folder = Path(root).expanduser()
     said = ", ".join(f"{name} {value}" for name, value in arguments.items() if value is not None)
     try:
+        if folder.is_dir():
+            _check_inside(folder.resolve(), arguments)
         found = load_dataset(str(folder.resolve()) if folder.is_dir() else root, **arguments)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{root} ({said}): {_first_line(error)}") from error
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
         raise _unreachable(root, error) from error
     return Source([found], f"{root} ({said})")
+
+
+def _check_inside(folder: Path, arguments: Mapping[str, str | None]) -> None:
+    """Refuse a folder whose README names files elsewhere: what it comes with is all that is read of it."""
+    from datasets import load_dataset_builder
+
+    rest = {name: value for name, value in arguments.items() if name != "split"}
+    files = load_dataset_builder(str(folder), **rest).config.data_files or {}
+    for path in (path for paths in files.values() for path in paths):
+        if not Path(os.path.normpath(path)).is_relative_to(folder):
+            raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
 
 
 def _unreachable(dataset: str, error: Exception) -> InputError:

@@ -119,7 +119,7 @@ def config_files(arguments: Sequence[str]) -> list[Path]:
             found.append(arguments[position + 1])
         elif argument.startswith("--config="):
             found.append(argument.removeprefix("--config="))
-    # What was taken of a folder is given as JSON.
+    # What was taken of a folder is given as it is.
     return [Path(value) for value in found if not value.startswith("{")]
 
 

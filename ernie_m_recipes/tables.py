@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from .documents import one_line
+
 ResultsByLanguage = Mapping[str, Mapping[str, float]]
 """Language to metric to value; `mean` is a language."""
 
@@ -85,6 +87,9 @@ def print_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]
         titles: Names of the columns.
         rows: The cells.
     """
+    # Names come from folders, and a terminal obeys what some characters say.
+    title, titles = one_line(title), list(map(one_line, titles))
+    rows = [list(map(one_line, row)) for row in rows]
     if not sys.stdout.isatty():
         widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
         print(title)

@@ -1,10 +1,12 @@
 """What the words of a command line mean: recipe names, run folders, checkpoints, exported folders."""
 
-import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from ernie_m.errors import InputError
 
@@ -31,7 +33,7 @@ class Invocation:
         origin: The checkpoint or exported folder that is scored, if any.
         output: The file that `predict` writes, if any.
         is_rehearsal: Whether a few steps are run to measure them, without a run folder.
-        configs: What `--config` gets: files that were named, and first what is taken of a folder, as JSON.
+        configs: What `--config` gets: files that were named, and first what is taken of a folder, as a line of YAML.
         trusted: Classes and modules that may be named beside those of `trust.PACKAGES`.
         variables: Environment variables that a folder's settings may take.
     """
@@ -229,7 +231,8 @@ def take_settings(call: Invocation, file: Path) -> None:
     """
     check_links(file.parent)
     values = Values(read_yaml(file), file, call.trusted, call.variables)
-    call.configs.insert(0, json.dumps(values.to_continue() if call.stage == "fit" else values.to_score(), default=str))
+    taken = values.to_continue() if call.stage == "fit" else values.to_score()
+    call.configs.insert(0, yaml.safe_dump(taken, default_flow_style=True, allow_unicode=True, width=math.inf))
 
 
 def use_run(call: Invocation, run: Path) -> None:

@@ -78,6 +78,12 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     """
     with reading("configuration", backbone):
         config: PreTrainedConfig = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code)
+    attention = str(config._attn_implementation)
+    if "/" in attention and not trust_remote_code:
+        raise InputError(
+            f"config.json of {backbone!r} names the attention {attention!r}, which is code on the Hub. Where you trust "
+            "it, set trust_remote_code to true; otherwise take it out of the file"
+        )
     return config
 
 

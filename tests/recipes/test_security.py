@@ -473,9 +473,33 @@ def test_pickles_are_not_obeyed(folder: Path, tiny_checkpoint: Path, quick: list
         assert "best.ckpt" in err
 
 
-@pytest.mark.usefixtures("nothing_ran")
 def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:
+    config = json.loads((folder / "export" / "config.json").read_text(encoding="utf-8"))
+    config["attn_implementation"] = "stranger/kernel"
+    (folder / "export" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     change_arguments(folder / "config.yaml", "model", attn_implementation="stranger/kernel")
-    code, _, err = ernie_m("test", folder)
-    assert code == 2
-    assert "attn_implementation" in err
+    for target in (folder, folder / "export"):
+        code, _, err = ernie_m("test", target)
+        assert code == 2
+        assert "stranger/kernel" in err
+
+
+def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results["validate"] |= {"\x1b[2Jde": results["validate"]["de"]}
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    code, out, _ = ernie_m("report", folder, "--stage", "validate")
+    assert code == 0
+    assert "[2Jde" in out
+    assert "\x1b" not in out
+
+
+def test_label_names_arrive_as_they_were_written(folder: Path, ernie_m) -> None:
+    """What is taken of a folder goes through the parser as text: emoji, numbers and quotes included."""
+    names = ["\U0001f600 'a'", "1e-05", "no: #x"]
+    change_arguments(folder / "config.yaml", "model", label_names=names, adam_eps=1e-07)
+    code, out, err = ernie_m("fit", folder, "--print_config")
+    assert code == 0, err
+    arguments = yaml.safe_load(out)["model"]["init_args"]
+    assert arguments["adam_eps"] == 1e-07
+    assert arguments["label_names"] == names

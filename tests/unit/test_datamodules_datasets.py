@@ -127,6 +127,18 @@ def test_a_notebook(options, tiny_checkpoint, tmp_path):
     assert len(model.tables["de"]) == 6
 
 
+def test_a_readme_names_files_of_its_folder_alone(options, tmp_path):
+    pairs(2).to_parquet(tmp_path / "private.parquet")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for path in ("../private.parquet", str(tmp_path / "private.parquet")):
+        front = f"configs:\n- config_name: en\n  data_files:\n  - split: train\n    path: {path}\n"
+        (folder / "README.md").write_text(f"---\n{front}---\n", encoding="utf-8")
+        data = TextClassification(train_files={"en": {"name": "en"}}, path=str(folder), label_names=NAMES, **options)
+        with pytest.raises(InputError, match="outside of the folder"):
+            data.load("train", download=True)
+
+
 @pytest.mark.parametrize(
     ("reference", "path", "message"),
     [
