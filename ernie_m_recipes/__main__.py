@@ -133,9 +133,9 @@ def export(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     from .export import export_target
-    from .trust import Values, admit
+    from .trust import Values, find_trusted
 
-    admit(options.trust_classes)
+    find_trusted(options.trust_classes)
     target = export_target(
         options.source, options.target, partial(Values, trusted=options.trust_classes, variables=options.trust_env)
     )

@@ -24,6 +24,7 @@ from .parsing import RecipeParser
 from .references import taken
 from .settings import ResumeSettings, RunSettings
 from .targets import Invocation
+from .trust import admitted
 
 
 class RecipeCLI(StageCLI):
@@ -43,17 +44,18 @@ class RecipeCLI(StageCLI):
         self.record: record.RunRecord | None = None
         self.changes: list[str] = []
         self.precision: dict[str, str] = {}
-        super().__init__(
-            call.stage,
-            save_config_callback=None,
-            parser_class=RecipeParser,
-            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False}
-            | {call.stage: {"parser_mode": "omegaconf+", "allow_abbrev": False}},
-            auto_configure_optimizers=False,
-            # The data modules plan their batches per process themselves.
-            trainer_defaults={"use_distributed_sampler": False},
-            args=[call.stage, *call.arguments],
-        )
+        with admitted(call.trusted):
+            super().__init__(
+                call.stage,
+                save_config_callback=None,
+                parser_class=RecipeParser,
+                parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False}
+                | {call.stage: {"parser_mode": "omegaconf+", "allow_abbrev": False}},
+                auto_configure_optimizers=False,
+                # The data modules plan their batches per process themselves.
+                trainer_defaults={"use_distributed_sampler": False},
+                args=[call.stage, *call.arguments],
+            )
 
     def settings_of(self, call: Invocation) -> dict[str, Any]:
         """Return the settings of another command line of the same stage, without building the parser again.
@@ -62,7 +64,8 @@ class RecipeCLI(StageCLI):
             call: The resolved command line.
         """
         self.call = call
-        self.parse_arguments(self.parser, [call.stage, *call.arguments])
+        with admitted(call.trusted):
+            self.parse_arguments(self.parser, [call.stage, *call.arguments])
         settings: dict[str, Any] = self.config[call.stage].as_dict()
         return settings
 

@@ -8,10 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from jsonargparse import set_parsing_settings
+from jsonargparse._common import parsing_settings
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-__all__ = ["JsonargparseDeprecationWarning", "StageCLI", "actions_of", "auto_classes", "class_path_of"]
+__all__ = [
+    "JsonargparseDeprecationWarning",
+    "StageCLI",
+    "actions_of",
+    "auto_classes",
+    "class_path_of",
+    "importable",
+]
 
 
 class StageCLI(LightningCLI):
@@ -62,6 +71,29 @@ class StageCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Do nothing: Lightning calls this at the end of the constructor."""
+
+
+@contextmanager
+def importable(allowed: Sequence[str]) -> Iterator[None]:
+    """Let jsonargparse import nothing but some classes and what lies in some modules, for a while.
+
+    jsonargparse can set such a policy but not go back to the one before, which belongs to the whole process.
+
+    Args:
+        allowed: Dotted names. A name with a minus before it is an exception from them.
+
+    Raises:
+        ValueError: jsonargparse does not allow one to be allowed.
+    """
+    before = {name: parsing_settings[name] for name in ("import_path_verdicts", "import_paths_enforced")}
+    try:
+        set_parsing_settings(
+            import_path_denylist=["*", *(name[1:] for name in allowed if name[0] == "-")],
+            import_path_allowlist=[name for name in allowed if name[0] != "-"],
+        )
+        yield
+    finally:
+        parsing_settings.update(before)
 
 
 def actions_of(parser: ArgumentParser) -> list[Action]:

@@ -1,6 +1,6 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, 
     if target.exists():
         raise InputError(f"{target} exists; name another target or remove it first")
     check_links(run)
-    config = values_of(read_yaml(run / CONFIG), run / CONFIG).to_keep()
+    values = values_of(read_yaml(run / CONFIG), run / CONFIG)
+    config = values.to_keep()
     results = read_json(run / RESULTS)
     scored = (results.get("checkpoint") or {}).get("path")
     if scored is None or (run / scored).resolve() != checkpoint.resolve():
         results = {}
-    return export_checkpoint(checkpoint, target, taken.resolved(config), results, written=config)
+    task = task_of(checkpoint, values.trusted)
+    return export_checkpoint(checkpoint, target, taken.resolved(config), results, task, config)
 
 
 def export_checkpoint(
@@ -72,7 +74,7 @@ def export_checkpoint(
     target: Path,
     config: Mapping[str, Any],
     results: Mapping[str, Any],
-    task: type[TaskModule] | None = None,
+    task: type[TaskModule],
     written: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint's network, tokenizer, model card and recipe into a folder, whole or not at all.
@@ -82,13 +84,13 @@ def export_checkpoint(
         target: The folder; replaced where it exists.
         config: The run's settings.
         results: What the run's results.json says; empty where this checkpoint was not scored.
-        task: The class that made it; None for the one of this project's that it names.
+        task: The class that made it.
         written: The settings as they are written, where they refer to environment variables.
 
     Returns:
         The folder.
     """
-    network = restore_network(checkpoint, task)
+    network: PreTrainedModel = task.load_from_checkpoint(checkpoint, map_location="cpu").eval().network
     arguments = config["data"].get("init_args", {})
     name, trust_remote_code = arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
     tokenizer = ernie_m.load_tokenizer(name, trust_remote_code)
@@ -106,23 +108,21 @@ def export_checkpoint(
     return target
 
 
-def restore_network(checkpoint: Path, task: type[TaskModule] | None = None) -> PreTrainedModel:
-    """Load the network of a checkpoint, without its backbone's folder.
+def task_of(checkpoint: Path, trusted: Sequence[str] = ()) -> type[TaskModule]:
+    """Return the class that made a checkpoint.
 
     Args:
         checkpoint: A checkpoint of this command.
-        task: The class that made it; None for the one of this project's that it names.
+        trusted: Classes and modules that the command line trusts.
 
     Raises:
         InputError: It does not say which class made it, or names one that is none of this project's.
     """
-    if task is None:
-        class_path = class_path_of(load(checkpoint))
-        if class_path is None:
-            raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
-        task = task_at(class_path, str(checkpoint))
-    network: PreTrainedModel = task.load_from_checkpoint(str(checkpoint), map_location="cpu").eval().network
-    return network
+    class_path = class_path_of(load(checkpoint))
+    if class_path is None:
+        raise InputError(f"{checkpoint}: does not say which class made it, so it is not of this command's fit")
+    task: type[TaskModule] = task_at(class_path, str(checkpoint), trusted)
+    return task
 
 
 def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

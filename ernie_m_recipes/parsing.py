@@ -15,7 +15,7 @@ from ernie_m.errors import InputError
 from .class_paths import class_at
 from .compat import actions_of
 from .registry import did_you_mean
-from .trust import DATA, TASKS
+from .trust import data_modules, tasks
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
 # level higher; this setting of jsonargparse makes the two the same.
@@ -91,7 +91,8 @@ class RecipeParser(LightningArgumentParser):
         actions = [*actions_of(self), *(actions_of(self.inner) if self.inner is not None else [])]
         keys = {action.dest for action in actions if action.dest not in ("help", "config", "subcommand")}
         classes = {name for path in config_files(self.command_line) for name in CLASS_PATH.findall(read(path))}
-        arguments = {name for path in classes if path in TASKS or path in DATA for name in arguments_of(path)}
+        ours = classes & {*tasks(), *data_modules()}
+        arguments = {name for path in ours for name in arguments_of(path)}
         if full:
             return keys | {f"{part}.{name}" for part in ("model", "data") for name in arguments}
         return {key.rsplit(".", 1)[-1] for key in keys} | arguments

@@ -1,24 +1,26 @@
 """What the words of a command line mean: recipe names, run folders, checkpoints, exported folders."""
 
-import math
+import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from ernie_m.errors import InputError
 
 from .documents import read_json, read_yaml
 from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
-from .trust import Values, admit, check_links
+from .trust import Values, check_links, find_trusted
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
 RECIPE = "recipe.yaml"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
+# Characters that JSON may hold as they are, and that YAML refuses or takes for the end of a line.
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Invocation:
         origin: The checkpoint or exported folder that is scored, if any.
         output: The file that `predict` writes, if any.
         is_rehearsal: Whether a few steps are run to measure them, without a run folder.
-        configs: What `--config` gets: files that were named, and first what is taken of a folder, as a line of YAML.
+        configs: What `--config` gets: files that were named, and first what is taken of a folder, as a line of JSON.
         trusted: Classes and modules that may be named beside those of `trust.PACKAGES`.
         variables: Environment variables that a folder's settings may take.
     """
@@ -124,7 +126,7 @@ def parse(stage: str, words: Sequence[str]) -> Invocation:
             target = word
         else:
             raise InputError(f"{stage}: unexpected {word!r}; options start with two dashes, the target comes first")
-    admit(call.trusted)
+    find_trusted(call.trusted)
     if target is not None:
         use_target(call, target)
     if not call.configs and not call.asks_for_help:
@@ -232,7 +234,13 @@ def take_settings(call: Invocation, file: Path) -> None:
     check_links(file.parent)
     values = Values(read_yaml(file), file, call.trusted, call.variables)
     taken = values.to_continue() if call.stage == "fit" else values.to_score()
-    call.configs.insert(0, yaml.safe_dump(taken, default_flow_style=True, allow_unicode=True, width=math.inf))
+    call.configs.insert(0, in_a_line(taken))
+
+
+def in_a_line(settings: Mapping[str, Any]) -> str:
+    """Return settings as JSON that is YAML too, in which every text is quoted: the parser reads them as they were."""
+    text = json.dumps(settings, ensure_ascii=False, default=str)
+    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def use_run(call: Invocation, run: Path) -> None:

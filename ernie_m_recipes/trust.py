@@ -8,16 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
-
-import datamodules
-import lightning_modules
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
+from .compat import importable
 
 PACKAGES = (
     "datamodules",
@@ -61,17 +60,12 @@ _IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|://|[\x00-\x1f]")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
-_admitted: list[str] = []
 
-
-def admit(names: Sequence[str]) -> None:
-    """Let settings name the classes of `PACKAGES` and these others from now on, and nothing else.
-
-    What may not be named is not imported either.
+def find_trusted(names: Sequence[str]) -> None:
+    """Make classes of one's own in the current folder importable, where the command line trusts any.
 
     Args:
-        names: Classes or modules that were trusted on the command line, such as `my_tasks.Task`. The current folder is
-            searched for them.
+        names: Classes or modules, such as `my_tasks.Task`.
 
     Raises:
         InputError: One is no dotted name.
@@ -82,15 +76,25 @@ def admit(names: Sequence[str]) -> None:
     if names and os.getcwd() not in sys.path:
         # Last, so that nothing there hides an installed package.
         sys.path.append(os.getcwd())
+
+
+@contextmanager
+def admitted(names: Sequence[str]) -> Iterator[None]:
+    """Let settings name the classes of `PACKAGES` and some others, and nothing else: what they may not is not imported.
+
+    Args:
+        names: What the command line trusts besides.
+
+    Raises:
+        InputError: One of them cannot be trusted.
+    """
     try:
-        # What an earlier call in this process trusted, this one does not.
-        set_parsing_settings(
-            import_path_denylist=["*", *_DENIED, *(name for name in _admitted if name not in PACKAGES)],
-            import_path_allowlist=[*PACKAGES, *names],
-        )
+        with importable([*PACKAGES, *(f"-{name}" for name in _DENIED if name not in names), *names]):
+            yield
     except ValueError as error:
+        if isinstance(error, InputError) or "can't be allowed" not in str(error):
+            raise
         raise InputError(f"--trust-classes: {error}") from error
-    _admitted[:] = names
 
 
 def exported(package: Any, base: type) -> Iterator[tuple[str, type]]:
@@ -102,26 +106,37 @@ def exported(package: Any, base: type) -> Iterator[tuple[str, type]]:
             yield f"{found.__module__}.{name}", found
 
 
-DATA = dict(exported(datamodules, datamodules.TaskDataModule)) | {
-    f"datamodules.{name}": found for name, found in datamodules.RENAMED.items()
-}
-TASKS = dict(exported(lightning_modules, lightning_modules.TaskModule))
-"""The data modules and tasks that are built of what a folder or checkpoint says, by their paths."""
+@cache
+def data_modules() -> dict[str, type]:
+    """Return the data modules that are built of what a folder says, by their paths, former names among them."""
+    import datamodules
+
+    former = {f"datamodules.{name}": found for name, found in datamodules.RENAMED.items()}
+    return {**dict(exported(datamodules, datamodules.TaskDataModule)), **former}
 
 
-def task_at(path: str, place: str) -> Any:
+@cache
+def tasks() -> dict[str, type]:
+    """Return the tasks that are built of what a folder or checkpoint says, by their paths."""
+    import lightning_modules
+
+    return dict(exported(lightning_modules, lightning_modules.TaskModule))
+
+
+def task_at(path: str, place: str, trusted: Sequence[str] = ()) -> Any:
     """Return the task that a checkpoint names: one of this project's, or one that the command line trusts.
 
     Args:
         path: Its module and name.
         place: The checkpoint, for the message.
+        trusted: What the command line trusts.
 
     Raises:
         InputError: It is neither.
     """
-    if path in TASKS:
-        return TASKS[path]
-    if any(is_within(path, name) for name in _admitted):
+    if path in tasks():
+        return tasks()[path]
+    if any(is_within(path, name) for name in trusted):
         return class_at(path)
     raise InputError(
         f"{place}: names the task {path}, which is none of this project's. Where you trust it, add --trust-classes "
@@ -202,7 +217,7 @@ class Values:
 
     def _of_results(self) -> dict[str, Any]:
         parts = {}
-        for part, listed in (("model", TASKS), ("data", DATA)):
+        for part, listed in (("model", tasks()), ("data", data_modules())):
             content = dict(self._part(part))
             self._check_class(content, part, tuple(listed))
             arguments = {key: value for key, value in (content.get("init_args") or {}).items() if key not in _GRANTS}
@@ -285,8 +300,9 @@ def check_links(folder: Path) -> None:
     Raises:
         InputError: It has such a link; the message names it.
     """
-    root = folder.resolve()
-    home = root.parents[1] if root.parent.name == "snapshots" else root
+    homes = [root := folder.resolve()]
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        homes.append(root.parents[1] / "blobs")
     for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(home):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
             raise InputError(f"{path} is a link out of {folder}, where a command would read or write; put a copy there")

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """The folder of real corpora and oracles beside the checkout; only for tests marked `real_data`."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def padding_share() -> Callable[[Sequence[Any], Any], float]:
+    """Computes the share of padding in all tokens, from the rows of each batch and the tokens of each row."""
+
+    def share(batches: Sequence[Any], lengths: Any) -> float:
+        positions = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+        return 1 - sum(int(lengths[batch].sum()) for batch in batches) / positions
+
+    return share
 
 
 @pytest.fixture(scope="session")

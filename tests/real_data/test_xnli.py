@@ -8,7 +8,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from datamodules import XNLI
-from datamodules.batching import padding_share
 from datamodules.xnli import LANGUAGES
 from ernie_m import ErnieMTokenizer
 
@@ -70,7 +69,7 @@ def test_rows_are_those_of_the_files(data, folder, tokenizer_dir):
 
 
 @pytest.mark.parametrize("languages", [["en"], ["en", "zh"]])
-def test_padding_is_under_five_percent_at_batch_32(data, folder, tokenizer_dir, languages):
+def test_padding_is_under_five_percent_at_batch_32(data, folder, tokenizer_dir, languages, padding_share):
     chosen = XNLI(
         tokenizer_dir,
         path=str(folder),

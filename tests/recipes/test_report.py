@@ -246,7 +246,7 @@ def test_bad_input_is_named(tmp_path: Path, ernie_m) -> None:
         ([run], "--stage validate"),
         ([run, "--output", tmp_path / "r.pdf", "--stage", "validate"], ".md, .csv, .json, .html"),
         ([run, twin, "--stage", "validate"], "same settings and the same seed"),
-        ([broken], f"{broken}: config.yaml, run.json or results.json"),
+        ([broken], f"{broken}/results.json: damaged"),
         ([foreign], "seed_everything"),
     ):
         code, _, err = ernie_m("report", *words)

@@ -184,12 +184,12 @@ def test_a_file_that_is_called_like_a_value_is_not_read(folder: Path, ernie_m) -
 
 
 def test_what_is_listed_is_what_the_packages_have() -> None:
-    assert {path for path in trust.DATA if path.count(".") == 1} >= {
+    assert {path for path in trust.data_modules() if path.count(".") == 1} >= {
         f"datamodules.{name}" for name in ("XNLI", "CoNLL", "MLQA", "Tatoeba", "PAWSX", "PairClassification")
     }
-    assert all(issubclass(found, datamodules.TaskDataModule) for found in trust.DATA.values())
-    assert all(issubclass(found, lightning_modules.TaskModule) for found in trust.TASKS.values())
-    assert not {"os", "datamodules"} & set(trust.DATA)
+    assert all(issubclass(found, datamodules.TaskDataModule) for found in trust.data_modules().values())
+    assert all(issubclass(found, lightning_modules.TaskModule) for found in trust.tasks().values())
+    assert not {"os", "datamodules"} & set(trust.data_modules())
 
 
 # Nobody grants himself trust
@@ -305,6 +305,18 @@ def test_a_link_in_the_way_is_not_followed(folder: Path, quick: list[str], tmp_p
         assert code == 2
         assert "log.txt is a link out of" in err
     assert not (tmp_path / "elsewhere" / "profile").exists()
+
+
+def test_links_of_the_hubs_cache_are_its_own(tmp_path: Path) -> None:
+    for repository, target in (("models--a--b", "blobs"), ("models--a--b", "private"), ("x", "blobs")):
+        folder = tmp_path / target / repository / "snapshots" / "1"
+        folder.mkdir(parents=True)
+        (folder / "config.json").symlink_to(folder.parents[1] / target / "config.json")
+        if (repository, target) == ("models--a--b", "blobs"):
+            trust.check_links(folder)
+        else:
+            with pytest.raises(InputError, match=r"config\.json is a link out of"):
+                trust.check_links(folder)
 
 
 def test_languages_name_files(folder: Path, tiny_xnli: Path, quick: list[str], ernie_m) -> None:
@@ -494,12 +506,13 @@ def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
     assert "\x1b" not in out
 
 
-def test_label_names_arrive_as_they_were_written(folder: Path, ernie_m) -> None:
-    """What is taken of a folder goes through the parser as text: emoji, numbers and quotes included."""
-    names = ["\U0001f600 'a'", "1e-05", "no: #x"]
-    change_arguments(folder / "config.yaml", "model", label_names=names, adam_eps=1e-07)
+@pytest.mark.parametrize("text", ["\U0001f600 'a'", "no: #x", "a\u2028b\x85c\ufeff", "true", "0:30:00"])
+def test_settings_of_a_folder_arrive_as_they_were_written(text: str, folder: Path, ernie_m) -> None:
+    """They go through the parser as text."""
+    change_arguments(folder / "config.yaml", "data", revision=text)
+    change_arguments(folder / "config.yaml", "model", adam_eps=1e-07)
     code, out, err = ernie_m("fit", folder, "--print_config")
     assert code == 0, err
-    arguments = yaml.safe_load(out)["model"]["init_args"]
-    assert arguments["adam_eps"] == 1e-07
-    assert arguments["label_names"] == names
+    settings = yaml.safe_load(out)
+    assert settings["data"]["init_args"]["revision"] == text
+    assert settings["model"]["init_args"]["adam_eps"] == 1e-07

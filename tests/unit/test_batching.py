@@ -114,12 +114,7 @@ def test_order_differs_by_epoch_and_seed_and_repeats_otherwise():
     assert len(together[0] & together[1]) == 0
 
 
-def padding_share(batches, lengths):
-    positions = sum(len(batch) * lengths[batch].max() for batch in batches)
-    return 1 - sum(lengths[batch].sum() for batch in batches) / positions
-
-
-def test_like_lengths_meet_and_lengths_do_not_tell_the_place_in_the_epoch():
+def test_like_lengths_meet_and_lengths_do_not_tell_the_place_in_the_epoch(padding_share):
     lengths = np.random.default_rng(0).lognormal(3.6, 0.6, size=20000).astype(int) + 6
     sampler = TrainBatchSampler(lengths, 32, seed=3)
     batches = sampler.global_batches(0)

@@ -1,11 +1,14 @@
 """What libraries keep for themselves and this package uses does what it did; a failure names the one that changed."""
 
 import warnings
+from argparse import ArgumentError
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
@@ -18,6 +21,7 @@ from ernie_m_recipes.compat import (
     actions_of,
     auto_classes,
     class_path_of,
+    importable,
 )
 from lightning_modules import compat
 from lightning_modules.optimization import build_optimizer
@@ -30,6 +34,18 @@ def test_jsonargparse_warns_of_old_names_with_a_class_of_its_own() -> None:
         warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
         warnings.warn("old", JsonargparseDeprecationWarning, stacklevel=1)
     assert caught == []
+
+
+def test_jsonargparse_imports_what_is_allowed_and_forgets_the_policy() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--kind", type=type)
+    with importable(["collections", "-collections.Counter"]):
+        assert parser.parse_args(["--kind=collections.deque"]).kind is deque
+        for denied in ("collections.Counter", "fractions.Fraction", "collections._sys.exit"):
+            with pytest.raises(ArgumentError, match="is not allowed"):
+                parser.parse_args([f"--kind={denied}"])
+    found = parser.parse_args(["--kind=fractions.Fraction"]).kind
+    assert found.__name__ == "Fraction", "jsonargparse keeps its policy somewhere else than in parsing_settings"
 
 
 class Network(BoringModel):

@@ -469,15 +469,16 @@ def test_a_random_head_is_not_scored_and_a_classifiers_encoder_is_taken(make, tm
 def test_an_export_encodes_pairs_as_the_training_did(
     make, sample_tokenizer_dir: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("ernie_m_recipes.export.restore_network", lambda _: network)
-    network = ErnieMForQuestionAnswering(ErnieMConfig(vocab_size=8002, **SIZES))
+    module = torch.nn.Module()
+    monkeypatch.setattr(QuestionAnswering, "load_from_checkpoint", lambda *_, **__: module)
+    module.network = ErnieMForQuestionAnswering(ErnieMConfig(vocab_size=8002, **SIZES))
     arguments = {"tokenizer": str(sample_tokenizer_dir), "single_separator": True}
     settings = {
         "data": {"init_args": arguments},
         "model": {"class_path": "lightning_modules.QuestionAnswering", "init_args": {"from_scratch": SIZES}},
         "run": {},
     }
-    folder = export_checkpoint(tmp_path / "x.ckpt", tmp_path / "export", settings, {})
+    folder = export_checkpoint(tmp_path / "x.ckpt", tmp_path / "export", settings, {}, QuestionAnswering)
     tokenizer = load_tokenizer(str(folder))
     assert tokenizer("peace", "law")["input_ids"].count(tokenizer.sep_token_id) == 2
     assert "AutoModelForQuestionAnswering" in (folder / "README.md").read_text(encoding="utf-8")
