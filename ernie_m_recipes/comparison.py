@@ -14,7 +14,7 @@ from ernie_m.errors import InputError
 from .card import figures_of
 from .check import resolved
 from .documents import read_json, read_yaml
-from .record import RESULTS, RUN_ALONE
+from .record import RESULTS, RUN_ALONE, read_results
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, ResultsByLanguage, is_shown
@@ -137,7 +137,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
         raise InputError(f"{folder}: no run folder, it holds no {CONFIG}")
     try:
         config = read_yaml(folder / CONFIG)
-        record, found = read_json(folder / RECORD), read_json(folder / RESULTS)
+        record, found = read_json(folder / RECORD), read_results(folder)
         seed, trainer = int(config["seed_everything"]), config["trainer"]
         card = CardRow(**((config.get("run") or {}).get("card") or {}))
         data = {
@@ -145,36 +145,36 @@ def read_run(folder: Path, stage: str) -> Run | str:
             for name, text in record.get("data", {}).items()
             if name.startswith(f"{SPLITS[stage]}/")
         }
+        if record.get("status") != "finished":
+            return f"its status is {record.get('status')!r}, not 'finished'"
+        results: ResultsByLanguage | None = found.get(stage)
+        if not results:
+            others = [name for name in SPLITS if found.get(name)]
+            return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
+        settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
+        limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
+        confusion = found.get("confusion", {}).get(stage, {})
+        recipe = found.get("recipe") or record.get("recipe") or folder.parent.name
+        return Run(
+            folder,
+            recipe,
+            record.get("stage", "fit"),
+            seed,
+            json.dumps([settings, data], sort_keys=True, default=str),
+            limit in (None, 1.0)
+            and not trainer.get("fast_dev_run")
+            and not trainer.get("overfit_batches")
+            and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
+            changes_of(recipe, config, record.get("precision")),
+            None if None in (card.task, card.setting, card.model) else card,
+            results,
+            confusion.get("languages", {}),
+            confusion.get("labels", []),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: {CONFIG}, {RECORD} or {RESULTS} was not written by `fit`: {error}") from error
-    if record.get("status") != "finished":
-        return f"its status is {record.get('status')!r}, not 'finished'"
-    results: ResultsByLanguage | None = found.get(stage)
-    if not results:
-        others = [name for name in SPLITS if found.get(name)]
-        return f"no scores of {stage}" + (f", but of {others[0]}: --stage {others[0]}" if others else "")
-    settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
-    limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
-    confusion = found.get("confusion", {}).get(stage, {})
-    recipe = found.get("recipe") or record.get("recipe") or folder.parent.name
-    return Run(
-        folder,
-        recipe,
-        record.get("stage", "fit"),
-        seed,
-        json.dumps([settings, data], sort_keys=True, default=str),
-        limit in (None, 1.0)
-        and not trainer.get("fast_dev_run")
-        and not trainer.get("overfit_batches")
-        and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
-        changes_of(recipe, config, record.get("precision")),
-        None if None in (card.task, card.setting, card.model) else card,
-        results,
-        confusion.get("languages", {}),
-        confusion.get("labels", []),
-    )
 
 
 def changes_of(recipe: str, config: Mapping[str, Any], precision: Mapping[str, str] | None = None) -> list[str] | None:

@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, is too large, nested or repetitive, or holds no mapping.
     """
-    text = _text(path, LARGEST_YAML)
+    text = read_text(path, LARGEST_YAML)
     try:
         _check_bounds(text, path)
         content = yaml.safe_load(text)
@@ -94,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(_text(path, LARGEST_JSON))
+        content = json.loads(read_text(path, LARGEST_JSON))
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply") from error
     except ValueError as error:
@@ -106,7 +106,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _text(path: Path, largest: int) -> str:
+def read_text(path: Path, largest: int = LARGEST_YAML) -> str:
+    """Read a text in UTF-8.
+
+    Args:
+        path: The file.
+        largest: How many bytes it may have.
+
+    Raises:
+        InputError: It cannot be read, is larger, or is no UTF-8.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(largest + 1)

@@ -15,7 +15,7 @@ from lightning_modules import TaskModule
 
 from .compat import auto_classes, class_path_of
 from .documents import read_json, read_yaml, write_json, write_yaml
-from .record import RESULTS, shown_config, versions
+from .record import read_results, shown_config, versions
 from .references import taken
 from .resume import load
 from .tables import MEAN, rows_of
@@ -61,7 +61,7 @@ def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, 
     check_links(run)
     values = values_of(read_yaml(run / CONFIG), run / CONFIG)
     config = values.to_keep()
-    results = read_json(run / RESULTS)
+    results = read_results(run)
     scored = (results.get("checkpoint") or {}).get("path")
     if scored is None or (run / scored).resolve() != checkpoint.resolve():
         results = {}

@@ -219,6 +219,50 @@ class RunRecord(Callback):
         self.handler = None
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """Read results.json; an empty one where there is no file.
+
+    Args:
+        folder: A run folder.
+
+    Raises:
+        InputError: It is damaged, or its scores are not what `save_results` writes.
+    """
+    results = read_json(folder / RESULTS)
+    confusion, checkpoint = (results.get(name) or {} for name in ("confusion", "checkpoint"))
+    if not (
+        all(_is_scores(results.get(stage) or {}) for stage in ("before", "validate", "test"))
+        and isinstance(checkpoint, dict)
+        and isinstance(confusion, dict)
+        and all(map(_is_confusion, confusion.values()))
+    ):
+        raise InputError(f"{folder / RESULTS}: its scores are not what a run writes; take another copy")
+    return results
+
+
+def _is_scores(content: Any) -> bool:
+    """Tell whether something is language to score to number."""
+    return isinstance(content, dict) and all(
+        isinstance(scores, dict) and all(isinstance(value, int | float) for value in scores.values())
+        for scores in content.values()
+    )
+
+
+def _is_confusion(content: Any) -> bool:
+    """Tell whether something has labels, and for every language as many rows and columns of numbers."""
+    labels, languages = (content.get("labels"), content.get("languages")) if isinstance(content, dict) else (None, None)
+    if not isinstance(labels, list) or not isinstance(languages, dict):
+        return False
+    lists = [labels, *languages.values()]
+    if not all(isinstance(one, list) and len(one) == len(labels) for one in lists):
+        return False
+    rows = [row for matrix in languages.values() for row in matrix]
+    return all(isinstance(label, str) for label in labels) and all(
+        isinstance(row, list) and len(row) == len(labels) and all(isinstance(count, int) for count in row)
+        for row in rows
+    )
+
+
 def save_results(folder: Path, **parts: Any) -> None:
     """Add parts to results.json."""
     write_json(folder / RESULTS, taken.hidden({**read_json(folder / RESULTS), **parts}))

@@ -14,7 +14,7 @@ from lightning_modules import networks
 
 from .class_paths import instance_of
 from .cli import RecipeCLI
-from .documents import read_json, read_yaml, write_json, write_yaml
+from .documents import read_json, read_text, read_yaml, write_json, write_yaml
 from .export import CARD, FACTS, called, save
 from .preparation import prepare
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
@@ -126,10 +126,11 @@ def describe(
     name, tokens = called(source), len(selection.ids)
     facts = read_json(Path(source) / FACTS)
     trimmed = {"from": name, **chosen_by, "texts": selection.texts, "tokens": tokens, "tokens_before": before}
-    write_json(target / FACTS, {**facts, "trimmed": [*facts.get("trimmed", []), trimmed]})
+    earlier = facts.get("trimmed")
+    write_json(target / FACTS, {**facts, "trimmed": [*(earlier if isinstance(earlier, list) else []), trimmed]})
     if not (Path(source) / CARD).is_file():
         return
-    card = (Path(source) / CARD).read_text(encoding="utf-8")
+    card = read_text(Path(source) / CARD)
     texts = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in chosen_by.items())
     note = (
         f"**Trimmed** from `{name}` to the vocabulary of {selection.texts:,} texts ({texts}): {tokens:,} of {before:,} "

@@ -445,6 +445,29 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
         assert said in err
 
 
+@pytest.mark.parametrize(
+    "results",
+    [
+        {"validate": {"de": 1}},
+        {"validate": {"de": {"accuracy": "high"}}},
+        {"validate": []},
+        {"validate": {"de": {"accuracy": 1}}, "checkpoint": "best"},
+        {
+            "validate": {"de": {"accuracy": 1}},
+            "confusion": {"validate": {"labels": ["a"], "languages": {"de": [[1, 2]]}}},
+        },
+        {"validate": {"de": {"accuracy": 1}}, "confusion": {"validate": {"labels": 1, "languages": {}}}},
+        {"validate": {"de": {"accuracy": 1}}, "confusion": [1]},
+    ],
+)
+def test_results_have_a_shape(results: dict[str, Any], folder: Path, ernie_m) -> None:
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    for command in (["report", folder, "--stage", "validate"], ["export", folder, "made"]):
+        code, _, err = ernie_m(*command)
+        assert code == 2
+        assert "results.json: its scores are not what a run writes" in err
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_names_that_no_file_can_have(name: str, quick: list[str], folder: Path, ernie_m) -> None:
     commands = [[command, name] for command in ("test", "report", "cat", "cp", "check")]
