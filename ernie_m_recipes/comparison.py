@@ -154,7 +154,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
         settings = {key: value for key, value in flatten(config).items() if not matches(key, (*SEEDS, *ELSEWHERE))}
         limit = trainer.get(f"limit_{SPLITS[stage].replace('validation', 'val')}_batches")
         confusion = found.get("confusion", {}).get(stage, {})
-        recipe = found.get("recipe") or record.get("recipe") or folder.parent.name
+        recipe = str(found.get("recipe") or record.get("recipe") or folder.parent.name)
         return Run(
             folder,
             recipe,

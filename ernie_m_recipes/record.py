@@ -257,10 +257,9 @@ def _is_confusion(content: Any) -> bool:
     if not all(isinstance(one, list) and len(one) == len(labels) for one in lists):
         return False
     rows = [row for matrix in languages.values() for row in matrix]
-    return all(isinstance(label, str) for label in labels) and all(
-        isinstance(row, list) and len(row) == len(labels) and all(isinstance(count, int) for count in row)
-        for row in rows
-    )
+    sound = all(isinstance(row, list) and len(row) == len(labels) for row in rows)
+    counts = [count for row in rows for count in row] if sound else []
+    return sound and all(isinstance(one, str) for one in labels) and all(isinstance(one, int) for one in counts)
 
 
 def save_results(folder: Path, **parts: Any) -> None:

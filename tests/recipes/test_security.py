@@ -450,14 +450,11 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
     [
         {"validate": {"de": 1}},
         {"validate": {"de": {"accuracy": "high"}}},
-        {"validate": []},
+        {"validate": [1]},
         {"validate": {"de": {"accuracy": 1}}, "checkpoint": "best"},
-        {
-            "validate": {"de": {"accuracy": 1}},
-            "confusion": {"validate": {"labels": ["a"], "languages": {"de": [[1, 2]]}}},
-        },
-        {"validate": {"de": {"accuracy": 1}}, "confusion": {"validate": {"labels": 1, "languages": {}}}},
-        {"validate": {"de": {"accuracy": 1}}, "confusion": [1]},
+        {"confusion": {"validate": {"labels": ["a"], "languages": {"de": [[1, 2]]}}}},
+        {"confusion": {"validate": {"labels": 1, "languages": {}}}},
+        {"confusion": [1]},
     ],
 )
 def test_results_have_a_shape(results: dict[str, Any], folder: Path, ernie_m) -> None:
