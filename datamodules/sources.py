@@ -1,7 +1,7 @@
 """Finds a data set's rows: files in a folder or on the Hub, what `datasets` finds by itself, or what is at hand."""
 
 import hashlib
-import os
+import json
 import re
 from collections.abc import Mapping, Sequence
 from glob import escape, glob
@@ -138,7 +138,7 @@ def _check_inside(folder: Path, arguments: Mapping[str, str | None]) -> None:
     rest = {name: value for name, value in arguments.items() if name != "split"}
     files = load_dataset_builder(str(folder), **rest).config.data_files or {}
     for path in (path for paths in files.values() for path in paths):
-        if not Path(os.path.normpath(path)).is_relative_to(folder):
+        if not Path(path).resolve().is_relative_to(folder):
             raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
 
 
@@ -161,9 +161,7 @@ def _matching(folder: Path, pattern: str, source: str) -> Source:
         return Source([literal], source)
     for saved in (literal, folder / pattern.removesuffix(_HUB_ENDING)):
         if (saved / _SAVED).is_file():
-            from datasets import load_from_disk
-
-            return Source([load_from_disk(saved)], str(saved))
+            return Source([_saved_rows(saved)], str(saved))
     paths = sorted(path for path in map(Path, glob(str(Path(escape(str(folder))) / pattern))) if path.is_file())
     if paths:
         return Source([*paths], source)
@@ -175,6 +173,21 @@ def _matching(folder: Path, pattern: str, source: str) -> Source:
         siblings = sorted({path.relative_to(folder).parts[0] for path in folder.glob(f"*/{rest}")})
         message += f"; such a file is there for {', '.join(siblings) or 'no language'}, not for {first}"
     raise InputError(f"{message}.")
+
+
+def _saved_rows(folder: Path) -> "Dataset":
+    """What `save_to_disk` wrote, from files of the folder alone."""
+    from datasets import load_from_disk
+
+    try:
+        names = [part["filename"] for part in json.loads((folder / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
+        if outside := [name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())]:
+            raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
+        return load_from_disk(folder)
+    except InputError:
+        raise
+    except Exception as error:  # datasets raises anything for files that it did not write
+        raise InputError(f"{folder} cannot be read as what save_to_disk writes: {_first_line(error)}.") from error
 
 
 def files_by_language(

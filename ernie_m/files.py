@@ -39,6 +39,32 @@ def file_name(name: str, what: str) -> str:
     return name
 
 
+def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
+    """Refuses a folder that leads out of itself: what is read of it, and copied with it, would be another's.
+
+    The Hub's cache keeps the files of a snapshot elsewhere in the repository's own folder, which is admitted.
+
+    Args:
+        folder: A folder that may come from a stranger.
+        admitted: Suffixes of files that may be links, since nothing but tensors is read of them.
+
+    Raises:
+        InputError: It has a link out of it, or something that is neither file nor folder; the message names it.
+    """
+    homes = [root := folder.resolve()]
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        homes.append(root.parents[1] / "blobs")
+    for path in folder.rglob("*"):
+        if path.suffix in admitted:
+            continue
+        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+            raise InputError(
+                f"{path} is a link out of {folder}; what it leads to would be taken along. Put a copy there"
+            )
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is neither a file nor a folder; remove it")
+
+
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """Lets a file or folder appear under its name when all of it is written, so that no reader ever sees half of it.

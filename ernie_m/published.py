@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .errors import InputError
+from .files import check_links
 from .tokenization import ErnieMTokenizer
 from .vocabulary import VOCAB_FILES_NAMES
 
@@ -14,6 +15,7 @@ PUBLISHED = {
     "ernie-m-large": "susnato/ernie-m-large_pytorch",
 }
 
+_WEIGHTS = (".safetensors", ".bin", ".pdparams", ".ckpt")
 # Either tells transformers which class of tokenizer a folder holds.
 _TELLING = ("config.json", "tokenizer_config.json")
 
@@ -23,7 +25,13 @@ def resolve(name: str) -> str:
 
     Args:
         name: A key of `PUBLISHED`, a local folder or a Hub id.
+
+    Raises:
+        InputError: The folder has links that lead out of it, other than to weights.
     """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_links(folder, _WEIGHTS)
     return PUBLISHED.get(name, name)
 
 
@@ -51,7 +59,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers raises anything for files that it did not write
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"no tokenizer can be loaded from {name!r}: {reason} Give a folder with the tokenizer's files, or a Hub id "

@@ -71,8 +71,12 @@ class RecipeCLI(StageCLI):
 
     def seed(self) -> None:
         """Seed everything, where something is built."""
-        if not self.only_parse:
+        if self.only_parse:
+            return
+        try:
             super().seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}") from error
 
     # Parsing
 
@@ -108,7 +112,7 @@ class RecipeCLI(StageCLI):
         inner = self.stage_parser
         for one in (parser, inner):
             one.command_line, one.inner = self.call.arguments, inner  # type: ignore[attr-defined]
-        taken.forget()
+        taken.forget(self.call.admitted_variables)
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ernie_m.errors import InputError
 
 from .card import figures_of
 from .check import resolved
-from .documents import read_json, read_yaml
-from .record import RESULTS, RUN_ALONE, read_results
+from .documents import as_written, read_json, read_yaml
+from .record import RUN_ALONE, read_results
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, ResultsByLanguage, is_shown
@@ -135,11 +135,13 @@ def read_run(folder: Path, stage: str) -> Run | str:
     """
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no run folder, it holds no {CONFIG}")
-    try:
+    with as_written(folder):
         config = read_yaml(folder / CONFIG)
         record, found = read_json(folder / RECORD), read_results(folder)
         seed, trainer = int(config["seed_everything"]), config["trainer"]
         card = CardRow(**((config.get("run") or {}).get("card") or {}))
+        if not all(isinstance(part, str | None) for part in asdict(card).values()):
+            raise InputError(f"{folder / CONFIG}: run.card is {asdict(card)}; its parts are texts")
         data = {
             name: text.split(", ")[:2]
             for name, text in record.get("data", {}).items()
@@ -171,10 +173,6 @@ def read_run(folder: Path, stage: str) -> Run | str:
             confusion.get("languages", {}),
             confusion.get("labels", []),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder}: {CONFIG}, {RECORD} or {RESULTS} was not written by `fit`: {error}") from error
 
 
 def changes_of(recipe: str, config: Mapping[str, Any], precision: Mapping[str, str] | None = None) -> list[str] | None:

@@ -107,8 +107,8 @@ def class_path_of(checkpoint: Mapping[str, Any]) -> str | None:
     Args:
         checkpoint: The content of its file.
     """
-    path: str | None = checkpoint.get("hyper_parameters", {}).get("_class_path")
-    return path
+    path = checkpoint.get("hyper_parameters", {}).get("_class_path")
+    return path if isinstance(path, str) else None
 
 
 @contextmanager

@@ -6,7 +6,8 @@ should, and whatever is wrong with one is said in a sentence.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,48 @@ import yaml
 from ernie_m.errors import InputError
 from ernie_m.files import write_text
 
+from .registry import UnknownNameError
+
 # The longest settings that this command writes have some 10 kB, the longest records some MB.
 LARGEST_YAML = 2**20
 LARGEST_JSON = 2**26
 DEEPEST = 50
 MOST_VALUES = 200_000
+LONGEST_NUMBER = 100
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads values; numbers, which YAML 1.1 also has to the base 60, take time that grows with the square of length."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of a node."""
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER and not node.tag.endswith(":str"):
+            raise yaml.constructor.ConstructorError(None, None, "a number that is too long", node.start_mark)
+        return super().construct_object(node, deep)
+
+
+@contextmanager
+def as_written(place: Path | str) -> Iterator[None]:
+    """Turn what follows from content of a wrong kind into an error that names the place.
+
+    Args:
+        place: The folder or file that is read.
+
+    Raises:
+        InputError: Something was not of the kind that this command writes.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        if isinstance(error, UnknownNameError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{place}: holds something else than this command writes there ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -35,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     text = read_text(path, LARGEST_YAML)
     try:
         _check_bounds(text, path)
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
@@ -43,6 +80,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    _check_characters(content, path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")
     return content
@@ -57,6 +95,10 @@ def _check_bounds(text: str, path: Path) -> None:
     # The anchor and the number of values of every collection that is open, the document first.
     opened: list[tuple[str | None, int]] = [(None, 0)]
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if getattr(event, "tag", None) is not None:
+            raise InputError(
+                f"{path}, line {event.start_mark.line + 1}: not valid YAML here: no tags such as {event.tag}"
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             opened.append((event.anchor, 1))
             if len(opened) > DEEPEST:
@@ -101,9 +143,17 @@ def read_json(path: Path) -> dict[str, Any]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: damaged, not valid JSON: {error}; write it anew or take another copy") from error
+    _check_characters(content, path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not an object with the parts of a record")
     return content
+
+
+def _check_characters(content: Any, path: Path) -> None:
+    try:
+        json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: holds half a surrogate pair, which is no text") from error
 
 
 def read_text(path: Path, largest: int = LARGEST_YAML) -> str:

@@ -10,17 +10,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import ernie_m
 from ernie_m.errors import InputError
-from ernie_m.files import whole
+from ernie_m.files import check_links, whole
 from lightning_modules import TaskModule
 
 from .compat import auto_classes, class_path_of
-from .documents import read_json, read_yaml, write_json, write_yaml
+from .documents import as_written, read_json, read_yaml, write_json, write_yaml
 from .record import read_results, shown_config, versions
 from .references import taken
 from .resume import load
 from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
-from .trust import Values, check_links, task_at
+from .trust import Values, task_at
 
 FACTS = "export.json"
 CARD = "README.md"
@@ -59,14 +59,17 @@ def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, 
     if target.exists():
         raise InputError(f"{target} exists; name another target or remove it first")
     check_links(run)
-    values = values_of(read_yaml(run / CONFIG), run / CONFIG)
-    config = values.to_keep()
-    results = read_results(run)
-    scored = (results.get("checkpoint") or {}).get("path")
-    if scored is None or (run / scored).resolve() != checkpoint.resolve():
-        results = {}
-    task = task_of(checkpoint, values.trusted)
-    return export_checkpoint(checkpoint, target, taken.resolved(config), results, task, config)
+    with as_written(run):
+        values = values_of(read_yaml(run / CONFIG), run / CONFIG)
+        config = values.to_keep()
+        results = read_results(run)
+        scored = (results.get("checkpoint") or {}).get("path")
+        if scored is None or (run / str(scored)).resolve() != checkpoint.resolve():
+            results = {}
+        taken.forget(set(values.variables))
+        return export_checkpoint(
+            checkpoint, target, taken.resolved(config), results, task_of(checkpoint, values.trusted), config
+        )
 
 
 def export_checkpoint(

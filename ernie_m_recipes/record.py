@@ -36,6 +36,7 @@ PACKAGES = ( "torch", "lightning", "transformers", "datasets", "tokenizers", "se
     "torchmetrics", "jsonargparse", "omegaconf", "numpy", "pyarrow",
 )  # fmt: skip
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "ernie_m", "ernie_m_recipes", "lightning_modules", "datamodules")
+_LARGEST = 1e12
 RUN_ALONE = ("ckpt_path", "weights_only", "verbose", "return_predictions", "resume")
 
 
@@ -241,11 +242,16 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def _is_scores(content: Any) -> bool:
-    """Tell whether something is language to score to number."""
-    return isinstance(content, dict) and all(
-        isinstance(scores, dict) and all(isinstance(value, int | float) for value in scores.values())
-        for scores in content.values()
+    """Tell whether something is language to score to number, with the mean of the languages where there are any."""
+    return (
+        isinstance(content, dict)
+        and (not content or "mean" in content)
+        and all(isinstance(scores, dict) and all(map(_is_number, scores.values())) for scores in content.values())
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not abs(value) > _LARGEST
 
 
 def _is_confusion(content: Any) -> bool:
@@ -259,7 +265,7 @@ def _is_confusion(content: Any) -> bool:
     rows = [row for matrix in languages.values() for row in matrix]
     sound = all(isinstance(row, list) and len(row) == len(labels) for row in rows)
     counts = [count for row in rows for count in row] if sound else []
-    return sound and all(isinstance(one, str) for one in labels) and all(isinstance(one, int) for one in counts)
+    return sound and all(isinstance(one, str) for one in labels) and all(map(_is_number, counts))
 
 
 def save_results(folder: Path, **parts: Any) -> None:

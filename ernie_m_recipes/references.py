@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
+from ernie_m.errors import InputError
+
 # A shorter value stands in texts by chance, and is no secret.
 _SHORTEST = 4
 _UNSET = object()
@@ -22,11 +24,16 @@ class References:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self._unresolved: Any = None
+        self._admitted: set[str] | None = None
         self._marks: list[str] | None = None
 
-    def forget(self) -> None:
-        """Begin anew, before settings are parsed."""
-        self.values, self._unresolved = {}, None
+    def forget(self, admitted: set[str] | None = None) -> None:
+        """Begin anew, before settings are parsed.
+
+        Args:
+            admitted: The variables that they may take; None for all.
+        """
+        self.values, self._unresolved, self._admitted = {}, None, admitted
 
     def resolve(self, name: str, default: Any = _UNSET, *, _root_: Any) -> Any:
         """Return what OmegaConf's own `oc.env` returns, and take note of it.
@@ -35,11 +42,16 @@ class References:
             name: The variable.
             default: What stands for it where it is not set.
             _root_: All settings, given by OmegaConf.
+
+        Raises:
+            InputError: The settings may not take it.
         """
         reference = f"${{oc.env:{name}}}" if default is _UNSET else f"${{oc.env:{name},{_as_text(default)}}}"
         if self._marks is not None:
             self._marks.append(reference)
             return f"\0{len(self._marks) - 1}\0"
+        if self._admitted is not None and name not in self._admitted:
+            raise InputError(f"settings of a folder ask for the environment variable {name}: see --trust-env")
         self._unresolved = _root_
         value = oc.env(name) if default is _UNSET else oc.env(name, default)
         if name in os.environ:

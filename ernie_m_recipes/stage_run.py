@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow
@@ -14,7 +16,7 @@ from ernie_m.files import write_text
 
 from . import predictions, record, resume
 from .cli import RecipeCLI, announce, is_first_process
-from .documents import read_json
+from .documents import as_written, read_json
 from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
@@ -59,13 +61,16 @@ class StageRun:
             if self.folder is not None and self.call.stage == "fit":
                 tell(interruption(self.folder))
             raise KeyboardInterrupt from None
-        except BaseException:
+        except BaseException as error:
             self.close("failed")
+            if self.settings.ckpt_path and is_of_restoring(error):
+                with as_written(self.settings.ckpt_path):
+                    raise
             raise
         finally:
             # Lightning shuts down deaf to further Ctrl-C and leaves it so.
             signal.signal(signal.SIGINT, handler)
-            if self.folder is not None and is_first_process():
+            if self.folder is not None and self.call.run is None and is_first_process():
                 record.discard_if_unused(self.folder)
         self.close("finished")
 
@@ -230,6 +235,12 @@ class StageRun:
         return Path(path)
 
 
+def is_of_restoring(error: BaseException) -> bool:
+    """Say whether an error came up while Lightning restored a checkpoint."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)
+
+
 def interruption(folder: Path) -> str:
     """Say how an interrupted run goes on."""
     if (folder / LAST).exists():
@@ -264,7 +275,9 @@ def main(stage: str, words: Sequence[str]) -> int:
     inherited = os.environ.get(record.FOLDER_VARIABLE)
     call = parse(stage, words)
     try:
-        StageRun(RecipeCLI(call, words)).run()
+        with nullcontext() if call.folder is None else as_written(call.folder):
+            cli = RecipeCLI(call, words)
+        StageRun(cli).run()
     finally:
         if inherited is None:
             os.environ.pop(record.FOLDER_VARIABLE, None)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ernie_m.errors import InputError
+from ernie_m.files import check_links
 
 from .documents import read_json, read_yaml
 from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
-from .trust import Values, check_links, find_trusted
+from .trust import Values, find_trusted, variables_in
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -38,6 +39,7 @@ class Invocation:
         configs: What `--config` gets: files that were named, and first what is taken of a folder, as a line of JSON.
         trusted: Classes and modules that may be named beside those of `trust.PACKAGES`.
         variables: Environment variables that a folder's settings may take.
+        folder: Where settings were taken from, if from one.
     """
 
     stage: str
@@ -50,6 +52,16 @@ class Invocation:
     configs: list[Path | str] = field(default_factory=list)
     trusted: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def admitted_variables(self) -> set[str] | None:
+        """The environment variables that settings may take: of a folder's those that were trusted; None for all."""
+        if self.folder is None:
+            return None
+        named = [Path(path).read_text(encoding="utf-8") for path in self.configs if isinstance(path, Path)]
+        typed = [word for word in self.arguments if "${" in word and not word.startswith("{")]
+        return {*self.variables, *(name for text in (*named, *typed) for name in variables_in(text))}
 
     @property
     def asks_for_help(self) -> bool:
@@ -233,6 +245,7 @@ def take_settings(call: Invocation, file: Path) -> None:
     """
     check_links(file.parent)
     values = Values(read_yaml(file), file, call.trusted, call.variables)
+    call.folder = file.parent
     taken = values.to_continue() if call.stage == "fit" else values.to_score()
     call.configs.insert(0, in_a_line(taken))
 

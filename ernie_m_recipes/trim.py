@@ -8,17 +8,17 @@ from pathlib import Path
 import ernie_m
 from datamodules.text_files import read_lines
 from ernie_m.errors import InputError
-from ernie_m.files import whole, write_text
+from ernie_m.files import check_links, whole, write_text
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
 from .class_paths import instance_of
 from .cli import RecipeCLI
 from .documents import read_json, read_text, read_yaml, write_json, write_yaml
-from .export import CARD, FACTS, called, save
+from .export import AUTO_CLASSES, CARD, FACTS, called, save
 from .preparation import prepare
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
-from .trust import Values, check_links, variables_in
+from .trust import Values, variables_in
 
 
 def lines_of(paths: Sequence[Path]) -> Iterator[str]:
@@ -95,7 +95,7 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         check_links(Path(source))
     selection = select(tokenizer, texts)
     name = (config.architectures or ["ErnieMModel"])[0]
-    network_class = getattr(ernie_m, name, None)
+    network_class = getattr(ernie_m, name, None) if name in AUTO_CLASSES else None
     if network_class is None:
         raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
     with networks.reading("weights", source):
@@ -105,7 +105,7 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         partial.mkdir()
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
         if (recipe := Path(source) / RECIPE).is_file():
-            settings = Values(read_yaml(recipe), recipe, variables=variables_in(recipe)).to_keep()
+            settings = Values(read_yaml(recipe), recipe, variables=variables_in(read_text(recipe))).to_keep()
             write_yaml(partial / RECIPE, f"The settings that made {called(source)}, before it was trimmed", settings)
         describe(source, partial, chosen_by, selection, len(tokenizer))
     return selection

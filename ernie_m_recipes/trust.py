@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
@@ -57,7 +59,11 @@ _FOR_RESULTS = (
 )  # fmt: skip
 _GRANTS = ("trust_remote_code", "cache_dir")
 _IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|://|[\x00-\x1f]")
+# Paths, addresses, variables that a logger would look up.
+_LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|^[A-Za-z]\w+:|[$\x00-\x1f]")
+# Arguments of loggers that send more than metrics, or elsewhere.
+_SENDS = ("tracking_uri", "entity", "log_model", "save_code", "checkpoint_name")
+_LONGEST = 10_000
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
 
@@ -183,6 +189,9 @@ class Values:
                     self._check_plain(entry, f"trainer.{key}", strict=True)
                 elif isinstance(entry, Mapping):
                     self._check_class(entry, f"trainer.{key}", CONTINUED, strict=True)
+                    sent = {name: value for name, value in self._arguments(entry).items() if name in _SENDS and value}
+                    if sent and not self._is_trusted(entry["class_path"]):
+                        raise self._refusal(f"trainer.{key}", sent, "nothing that sends more than metrics")
                 elif not (entry is None or isinstance(entry, bool) or (key in _BY_NAME and entry in _BY_NAME[key])):
                     raise self._refusal(f"trainer.{key}", entry, "only a listed class")
             trainer[key] = value
@@ -232,20 +241,26 @@ class Values:
 
     def _part(self, name: str) -> Mapping[str, Any]:
         content = self.settings.get(name) or {}
-        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) and key.isidentifier() for key in content):
             raise InputError(f"{self.place}: {name} is no mapping of settings; `fit` and `export` write one")
         return content
 
     def _check_class(self, content: Mapping[str, Any], key: str, listed: Sequence[str], strict: bool = False) -> None:
-        path = content.get("class_path")
-        if set(content) - {"class_path", "init_args"} or not isinstance(content.get("init_args") or {}, Mapping):
+        path, arguments = content.get("class_path"), content.get("init_args") or {}
+        if set(content) - {"class_path", "init_args"} or not isinstance(arguments, Mapping):
             raise self._refusal(key, content, "only a class_path and its init_args")
+        if not all(isinstance(name, str) and name.isidentifier() for name in arguments):
+            raise self._refusal(key, content, "only arguments by their names")
         if path not in listed and not (isinstance(path, str) and self._is_trusted(path)):
             raise InputError(
                 f"{self.place}: {key} names the class {path}, which is not built of what a folder says. Where you "
                 f"trust it, add --trust-classes {path}; otherwise name a recipe of your own with --config"
             )
-        self._check_plain(content.get("init_args") or {}, key, strict)
+        self._check_plain(arguments, key, strict and not self._is_trusted(str(path)))
+
+    @staticmethod
+    def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any]:
+        return content.get("init_args") or {}
 
     def _is_trusted(self, path: str) -> bool:
         return any(is_within(path, name) for name in self.trusted)
@@ -259,12 +274,19 @@ class Values:
                 self._check_plain(inner, f"{key}.{name}".lstrip("."), strict)
         elif isinstance(value, list):
             for inner in value:
-                self._check_plain(inner, key, strict)
+                self._check_plain(inner, f"{key}[]", strict)
         elif isinstance(value, str):
             self._check_text(value, key, strict)
+        elif not isinstance(value, int | float | None):
+            raise self._refusal(key, value, "only text, numbers, true, false and null")
 
     def _check_text(self, text: str, key: str, strict: bool) -> None:
-        for name, _ in _VARIABLE.findall(text):
+        # The parser reads texts as YAML where an option is no text; the names of labels always are.
+        if len(text) > _LONGEST or (not key.endswith(".label_names[]") and not _is_scalar(text)):
+            raise self._refusal(key, text, "no text that reads as something else, or is very long,")
+        for name, default in _VARIABLE.findall(text):
+            if strict and _LEADS_AWAY.search(default[1:]):
+                raise self._refusal(key, text, "no address by default")
             if name not in self.variables:
                 raise InputError(
                     f"{self.place}: {key} asks for the environment variable {name}. Where you trust the folder with "
@@ -272,6 +294,8 @@ class Values:
                 )
         if "${" in (rest := _VARIABLE.sub("", text)):
             raise self._refusal(key, text, "no interpolation")
+        if "://" in rest:
+            raise self._refusal(key, text, "no address")
         if strict and (_LEADS_AWAY.search(rest) or _IMPORTABLE.fullmatch(rest)):
             raise self._refusal(key, text, "no names of classes, addresses or paths that leave the run folder")
 
@@ -284,25 +308,16 @@ class Values:
         )
 
 
-def variables_in(file: Path) -> list[str]:
-    """Return the environment variables that a file refers to, for a copy that refers to them too."""
-    return [name for name, _ in _VARIABLE.findall(file.read_text(encoding="utf-8"))]
+def _is_scalar(text: str) -> bool:
+    """Tell whether a text, read as YAML, is still one value without tag or anchor, or is no YAML at all."""
+    try:
+        events = yaml.parse(text, Loader=yaml.SafeLoader)
+        node = next((event for event in events if isinstance(event, yaml.NodeEvent)), None)
+    except yaml.YAMLError:
+        return True
+    return node is None or (isinstance(node, yaml.ScalarEvent) and node.tag is None and node.anchor is None)
 
 
-def check_links(folder: Path) -> None:
-    """Refuse a folder with links that lead out of it: a command would read or write there.
-
-    The Hub's cache keeps the files of a snapshot elsewhere in the repository's own folder, which is admitted.
-
-    Args:
-        folder: A run folder or an export.
-
-    Raises:
-        InputError: It has such a link; the message names it.
-    """
-    homes = [root := folder.resolve()]
-    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
-        homes.append(root.parents[1] / "blobs")
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
-            raise InputError(f"{path} is a link out of {folder}, where a command would read or write; put a copy there")
+def variables_in(text: str) -> list[str]:
+    """Return the environment variables that settings refer to."""
+    return re.findall(r"oc\.env:\s*(\w+)", text)

@@ -257,12 +257,17 @@ class TaskModule(EvaluatingModule):
             InputError: It is damaged, of another task, or has arguments that the class does not take.
         """
         checkpoint = networks.read_checkpoint(Path(checkpoint_path))
-        saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if key[:1] != "_"}
+        saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if str(key)[:1] != "_"}
+        if "/" in str(saved.get("attn_implementation")):
+            # Code on the Hub.
+            saved["attn_implementation"] = "auto"
         arguments = {**saved, "trust_remote_code": False, **arguments}
         arguments["_network_config"] = networks.checkpoint_config(checkpoint_path)
         try:
             module = cls(**arguments)
-        except TypeError as error:
+        except (TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{checkpoint_path} is no checkpoint of {cls.__name__}: {error}") from error
         module.on_load_checkpoint(checkpoint)
         module.configure_model()
