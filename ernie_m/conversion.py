@@ -228,10 +228,15 @@ def _write_xlmr_vocabulary(model: Path, staging: Path) -> Path:
     return path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 2 for a mistake in the input, 130 if interrupted."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m ernie_m.conversion") -> int:
+    """Run the command; returns its exit status: 0, 2 for a mistake in the input, 130 if interrupted.
+
+    Args:
+        arguments: The words after the command; those of the process by default.
+        prog: What the command is called.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m ernie_m.conversion",
+        prog=prog,
         description="Turn PaddleNLP's ERNIE-M, or an XLM-R, into a folder that from_pretrained loads.",
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder or Hub id with model_state.pdparams, or an XLM-R")

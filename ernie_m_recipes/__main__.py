@@ -163,7 +163,7 @@ def convert(arguments: Sequence[str]) -> int:
     """Turn PaddleNLP's or XLM-R's weights into a folder for transformers (`ernie-m convert`)."""
     from ernie_m.conversion import main as run
 
-    return run(arguments)
+    return run(arguments, prog="ernie-m convert")
 
 
 def trim(arguments: Sequence[str]) -> int:
