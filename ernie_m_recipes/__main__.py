@@ -41,6 +41,7 @@ Checkpoints
 
 A recipe's values are overridden by a second --config (a fragment or a file) and by options:
   ernie-m fit --config xnli/transfer_large --config trainer/fsdp --model.learning_rate 3.0e-5
+A recipe may name classes of your own with --trust-classes MODULE; what a folder says is data (docs/security.md).
 `ernie-m fit --help` lists the options of a run, `ernie-m --version` prints the version.
 """
 

@@ -28,10 +28,6 @@ def classes(settings: Settings) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (*NECESSARY, *CUSTOMARY, classes)
 
 
-# What the command trusts: the parser is built once, for all recipes.
-_trusted: list[str] = []
-
-
 @cache
 def parser() -> RecipeCLI:
     """Return a command whose parser serves for all recipes."""
@@ -51,14 +47,15 @@ def resolved(name: str) -> dict[str, Any]:
     return shown_config(parser().written())
 
 
-def problems(configs: Sequence[Path]) -> list[str]:
+def problems(configs: Sequence[Path], trusted: Sequence[str] = ()) -> list[str]:
     """Parse a recipe with what is laid over it and return everything that is wrong.
 
     Args:
         configs: The recipe's file, then those of fragments.
+        trusted: Classes and modules that they may name beside those that every recipe may.
     """
     words = [part for path in configs for part in ("--config", str(path))]
-    words += ["--trust-classes", ",".join(_trusted)] if _trusted else []
+    words += ["--trust-classes", ",".join(trusted)] if trusted else []
     try:
         settings = parser().settings_of(parse("fit", words))
     except InputError as error:
@@ -66,22 +63,25 @@ def problems(configs: Sequence[Path]) -> list[str]:
     return [problem for rule in RULES for problem in rule(settings)]
 
 
-def check_recipe(name: str, path: Path, fragments: Sequence[Entry]) -> tuple[int, list[str]]:
+def check_recipe(
+    name: str, path: Path, fragments: Sequence[Entry], trusted: Sequence[str] = ()
+) -> tuple[int, list[str]]:
     """Check one recipe alone and with each fragment that goes with it.
 
     Args:
         name: What to call it.
         path: Its file.
         fragments: All fragments.
+        trusted: As in `problems`.
 
     Returns:
         How many combinations were checked, and what is wrong, each with the combination's name.
     """
-    alone = problems([path])
+    alone = problems([path], trusted)
     found = [f"{name}: {problem}" for problem in alone]
     fitting = [fragment for fragment in fragments if fragment.fits(name)]
     for fragment in fitting:
-        new = [problem for problem in problems([path, fragment.path]) if problem not in alone]
+        new = [problem for problem in problems([path, fragment.path], trusted) if problem not in alone]
         found += [f"{name} with {fragment.name}: {problem}" for problem in new]
     return 1 + len(fitting), found
 
@@ -91,10 +91,9 @@ def main(names: Sequence[str], trusted: Sequence[str] = ()) -> int:
 
     Args:
         names: Names or files of recipes; all packaged recipes where there are none.
-        trusted: Classes and modules that they may name beside those that every recipe may.
+        trusted: As in `problems`.
     """
     prepare()
-    _trusted[:] = trusted
     if names:
         recipes = [(name, resolve_config(name)) for name in names]
         for name, path in recipes:
@@ -106,7 +105,7 @@ def main(names: Sequence[str], trusted: Sequence[str] = ()) -> int:
     width = max(len(name) for name, _ in recipes)
     total, wrong = 0, 0
     for name, path in recipes:
-        count, found = check_recipe(name, path, fragments)
+        count, found = check_recipe(name, path, fragments, trusted)
         total, wrong = total + count, wrong + len(found)
         fine = f"fine, alone and with {count - 1} fragments"
         print(f"{name:{width}}  {fine if not found else f'{len(found)} problems'}", flush=True)
