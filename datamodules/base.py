@@ -366,7 +366,7 @@ class TaskDataModule(LightningDataModule):
         """
         self._place.restored = {name: value for name, value in state_dict.items() if name != "data"}
         fits = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        if fits and state_dict and not self.allow_changes and state_dict["data"] != self._data_digest():
+        if fits and state_dict and not self.allow_changes and state_dict.get("data") != self._data_digest():
             raise InputError(
                 f"The data, or the tokenizer '{self.tokenizer_name}', are not those of the checkpoint: "
                 + ", ".join(f"{name}: {fingerprint}" for name, fingerprint in self.fingerprints().items())

@@ -138,6 +138,8 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             InputError: The state is that of another order (other examples, batch size or seed).
         """
         own = self.state_dict()
+        if not all(isinstance(state.get(name), int) for name in own):
+            raise InputError(f"The checkpoint is damaged: the place in the data is {state}; it needs {', '.join(own)}.")
         differing = [name for name in ("examples", "global_batch_size", "seed") if state[name] != own[name]]
         if differing:
             listed = ", ".join(f"{name} was {state[name]} and is {own[name]}" for name in differing)

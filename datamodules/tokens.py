@@ -66,10 +66,16 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of what a tokenizer does: the content of its files, wherever it was loaded from.
 
     sentencepiece's version is part of it, since versions break ties between segmentations differently.
+
+    Raises:
+        InputError: Its settings are such that it cannot be saved.
     """
     digest = hashlib.sha256(f"{type(tokenizer).__name__} sentencepiece {sentencepiece.__version__}".encode())
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+        except Exception as error:  # what the settings in a stranger's folder make of it
+            raise InputError(f"The tokenizer '{tokenizer.name_or_path}' cannot be saved: {error}") from error
         for path in sorted(Path(folder).rglob("*")):
             if path.name == "tokenizer_config.json":
                 settings = json.loads(path.read_text(encoding="utf-8"))

@@ -57,6 +57,10 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
             tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(
+            tokenizer.model_max_length, int | float
+        ):
+            raise InputError(f"{name!r} holds a {type(tokenizer).__name__}, not a tokenizer with a length.")
     except InputError:
         raise
     except Exception as error:  # transformers raises anything for files that it did not write

@@ -184,7 +184,20 @@ class CheckpointThatCounts(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state; the best only where the same score chose it and its file is in this folder."""
+        """Take over the state; the best only where the same score chose it and its file is in this folder.
+
+        Raises:
+            InputError: It is not what `state_dict` returned.
+        """
+        numbers = [state_dict.get(key) for key in ("best_value", "best_step", "saved_step")]
+        history = state_dict.get("history")
+        if (
+            not all(isinstance(number, int | float | None) for number in numbers)
+            or not isinstance(history, list)
+            or not all(isinstance(entry, dict) and {"step", "results"} <= entry.keys() for entry in history)
+            or not {"monitor", "mode"} <= state_dict.keys()
+        ):
+            raise InputError("the checkpoint is damaged: what it says of the best one is not what was written")
         self.history = list(state_dict["history"])
         self.saved_step = state_dict["saved_step"] if (self.folder / LAST).exists() else -1
         same_score = (state_dict["monitor"], state_dict["mode"]) == (self.monitor, self.mode)

@@ -10,7 +10,7 @@ from ernie_m.errors import InputError
 from lightning_modules import networks
 
 from .documents import read_yaml
-from .record import RUN_ALONE
+from .record import RUN_ALONE, read_results
 from .targets import BEST, CONFIG, run_folder_of
 
 MAY_DIFFER = (
@@ -139,6 +139,8 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
         )
     run = run_folder_of(checkpoint)
     if run is not None:
+        # What the run is added to at its end.
+        read_results(run)
         before = read_yaml(run / CONFIG)
         found = differences(before, now, checkpoint)
     else:

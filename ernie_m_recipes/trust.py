@@ -242,7 +242,7 @@ class Values:
     def _part(self, name: str) -> Mapping[str, Any]:
         content = self.settings.get(name) or {}
         if not isinstance(content, Mapping) or not all(isinstance(key, str) and key.isidentifier() for key in content):
-            raise InputError(f"{self.place}: {name} is no mapping of settings; `fit` and `export` write one")
+            raise InputError(f"{self.place}: {name} is no mapping of settings by their names, as `fit` writes it")
         return content
 
     def _check_class(self, content: Mapping[str, Any], key: str, listed: Sequence[str], strict: bool = False) -> None:

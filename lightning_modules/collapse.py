@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ernie_m.errors import InputError
+
 from . import scores
 from .metrics import LanguageScores
 
@@ -47,9 +49,16 @@ class DevelopmentRecord:
 
         Args:
             state: What `state_dict` returned, among other things; nothing of it in checkpoints of other programs.
+
+        Raises:
+            InputError: It is not what `state_dict` returned.
         """
-        self.best = {language: tuple(values) for language, values in state.get("best_on_dev", {}).items()}
-        self.validations = state.get("validations", 0)
+        try:
+            found = state.get("best_on_dev", {}).items()
+            self.best = {language: (float(r), float(total), float(chance)) for language, (r, total, chance) in found}
+            self.validations = int(state.get("validations", 0))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"the checkpoint is damaged, its best_on_dev or validations: {error}") from error
 
     def verdict(self, trained: Iterable[str] | None) -> str | None:
         """Say so where the run never got better than guessing.

@@ -83,6 +83,9 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     """
     with reading("configuration", backbone):
         config: PreTrainedConfig = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code)
+    named = config.architectures or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")
     attention = str(config._attn_implementation)
     if "/" in attention and not trust_remote_code:
         raise InputError(

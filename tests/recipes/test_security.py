@@ -531,6 +531,9 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
         {"network_config": 5},
         {"callbacks": 5},
         {"callbacks": {"CheckpointThatCounts": 5}},
+        {"callbacks": {"CheckpointThatCounts": {"history": [5], "saved_step": "x", "best_value": "x"}}},
+        {"best_on_dev": {"de": "x"}},
+        {"XNLI": {"epoch": "x"}},
         {"loops": {"fit_loop": 5}},
         {"pytorch-lightning_version": 5},
     ],
@@ -566,7 +569,9 @@ def test_settings_have_a_shape(changes: dict[str, Any], folder: Path, ernie_m) -
         assert code in (0, 2), err
 
 
-@pytest.mark.parametrize("content", ["[1]", "{", '{"model_type": "ernie_m", "num_attention_heads": 0}', '{"dtype": 5}'])
+@pytest.mark.parametrize("content", ["[1]", "{", '{"model_type": "ernie_m", "num_attention_heads": 0}', '{"dtype": 5}',
+                                     '{"model_type": "ernie_m", "architectures": [5]}', '{"model_max_length": "x"}',
+                                     '{"tokenizer_class": "PreTrainedConfig", "architectures": {"a": 1}}'])  # fmt: skip
 def test_a_backbone_that_is_none_is_named(
     content: str, folder: Path, quick: list[str], tiny_checkpoint: Path, ernie_m
 ) -> None:
