@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .errors import InputError
 from .files import check_links
@@ -16,6 +17,8 @@ PUBLISHED = {
 }
 
 _WEIGHTS = (".safetensors", ".bin", ".pdparams", ".ckpt")
+# Settings of a tokenizer that the library below takes for a file where they are texts.
+_FILES_BY_TEXT = ("vocab", "merges")
 # Either tells transformers which class of tokenizer a folder holds.
 _TELLING = ("config.json", "tokenizer_config.json")
 
@@ -56,6 +59,12 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         ):
             tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
+            settings = get_tokenizer_config(source)
+            if named := [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]:
+                raise InputError(
+                    f"tokenizer_config.json of {name!r} has a text for {named[0]}, which would be read as the path of "
+                    "a file anywhere; take it out, the vocabulary lies beside it"
+                )
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(
             tokenizer.model_max_length, int | float

@@ -32,4 +32,8 @@ def instance_of(content: Mapping[str, Any]) -> Any:
     Raises:
         InputError: There is no such class, or it refuses an argument.
     """
-    return class_at(content["class_path"])(**(content.get("init_args") or {}))
+    found = class_at(content["class_path"])
+    try:
+        return found(**(content.get("init_args") or {}))
+    except TypeError as error:
+        raise InputError(f"class_path {content['class_path']}: {error}") from error

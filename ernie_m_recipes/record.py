@@ -257,7 +257,7 @@ def _is_number(value: Any) -> bool:
 def _is_confusion(content: Any) -> bool:
     """Tell whether something has labels, and for every language as many rows and columns of numbers."""
     labels, languages = (content.get("labels"), content.get("languages")) if isinstance(content, dict) else (None, None)
-    if not isinstance(labels, list) or not isinstance(languages, dict):
+    if not isinstance(labels, list) or not labels or not isinstance(languages, dict):
         return False
     lists = [labels, *languages.values()]
     if not all(isinstance(one, list) and len(one) == len(labels) for one in lists):

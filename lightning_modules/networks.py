@@ -86,7 +86,8 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")
-    attention = str(config._attn_implementation)
+    parts = [config, *(getattr(config, part, None) for part in getattr(config, "sub_configs", {}))]
+    attention = ", ".join(str(getattr(part, "_attn_implementation", "")) for part in parts)
     if "/" in attention and not trust_remote_code:
         raise InputError(
             f"config.json of {backbone!r} names the attention {attention!r}, which is code on the Hub. Where you trust "

@@ -389,6 +389,20 @@ def test_a_backbone_takes_no_other_file_along(
     assert "neither a file nor a folder" in err
 
 
+def test_a_tokenizers_settings_name_no_file(folder: Path, tmp_path: Path, ernie_m) -> None:
+    """A text for its vocabulary is a path to the library below, and what lies there would go into an export."""
+    private = tmp_path / "private"
+    private.write_text("[default]\na secret\n", encoding="utf-8")
+    (folder / "tokenizer").mkdir()
+    settings = {"tokenizer_class": "BertTokenizer", "vocab": str(private), "unk_token": "[default]"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    change_arguments(folder / "config.yaml", "data", tokenizer=str(folder / "tokenizer"))
+    code, _, err = ernie_m("export", folder, "made")
+    assert code == 2
+    assert "has a text for vocab" in err
+    assert not Path("made").exists()
+
+
 def test_languages_name_files(folder: Path, tiny_xnli: Path, quick: list[str], ernie_m) -> None:
     change_arguments(folder / "config.yaml", "data", predict_language="../../X", predict_path=str(Path("x.csv")))
     Path("x.csv").write_text("premise,hypothesis\na,b\n", encoding="utf-8")
@@ -595,6 +609,7 @@ def test_a_backbone_that_is_none_is_named(
         {"validate": {"de": {"accuracy": 1}}, "checkpoint": "best"},
         {"confusion": {"validate": {"labels": ["a"], "languages": {"de": [[1, 2]]}}}},
         {"confusion": {"validate": {"labels": 1, "languages": {}}}},
+        {"confusion": {"validate": {"labels": [], "languages": {"de": []}}}},
         {"confusion": [1]},
         {"validate": {"de": {"accuracy": 1}}},
         {"validate": {"mean": {"accuracy": 10**400}}},
@@ -657,6 +672,11 @@ def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:
         code, _, err = ernie_m("test", target)
         assert code == 2
         assert "stranger/kernel" in err
+    nested = {"model_type": "gemma3", "attn_implementation": {"text_config": "stranger/kernel"}}
+    (folder / "export" / "config.json").write_text(json.dumps(nested), encoding="utf-8")
+    code, _, err = ernie_m("test", folder / "export")
+    assert code == 2
+    assert "names the attention" in err
 
 
 def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
