@@ -40,3 +40,8 @@ def test_arguments_of_a_base_that_are_handed_on_are_known(monkeypatch: pytest.Mo
 
 def test_no_arguments_are_known_of_a_class_that_is_not_there() -> None:
     assert list(arguments_of("nowhere.Class")) == list(arguments_of("os.getpid")) == []
+
+
+def test_an_argument_that_a_class_refuses_is_named() -> None:
+    with pytest.raises(InputError, match=r"datamodules\.XNLI: .*second_column"):
+        instance_of({"class_path": "datamodules.XNLI", "init_args": {"tokenizer": "x", "second_column": "y"}})
