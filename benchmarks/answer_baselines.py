@@ -87,6 +87,7 @@ def load(path: Path) -> ModuleType:
 
 
 def main() -> None:
+    """Print the scores of baselines beside those of a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--official", type=Path)

@@ -59,6 +59,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
+    """Time every implementation in turns and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--length", type=int, default=46)

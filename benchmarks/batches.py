@@ -40,6 +40,7 @@ def examples_per_second(data: XNLI, workers: int) -> float:
 
 
 def main() -> None:
+    """Measure padding and the making of batches, and write both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with tokenizer/ and data/hub/")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "batches.json")

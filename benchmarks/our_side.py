@@ -198,6 +198,7 @@ def trainer_of(args: argparse.Namespace, clock: Clock, folder: str) -> Trainer:
 
 
 def main() -> None:
+    """Take the steps that were asked for and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["train", "evaluate"])
     parser.add_argument("--batches", type=int, default=8)

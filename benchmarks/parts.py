@@ -96,6 +96,7 @@ def one_product_again() -> Callable[[], None]:
 
 
 def main() -> None:
+    """Time each part in rounds and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "parts.json")

@@ -94,6 +94,7 @@ def train(tokenizer: str, files: dict[str, str], seed: int, on: bool, steps: int
 
 
 def main() -> None:
+    """Train with all switches on and off, once a seed, and write the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with tokenizer/ and data/hub/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -193,6 +193,7 @@ def report(found: dict[str, Any], precision: str, machine: str) -> str:
 
 
 def main() -> None:
+    """Measure both sides in rounds, and write every round and the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", type=Path, required=True)
     parser.add_argument("--shared", type=Path, required=True, help="folder with peers/, tokenizer/ and data/hub/")

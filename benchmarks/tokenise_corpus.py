@@ -30,6 +30,7 @@ WHOLE = 15 * 392_702
 
 
 def main() -> None:
+    """Tokenise and cache the pairs, and write what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True, help="folder with tokenizer/ and data/hub/")
     parser.add_argument("--pairs", type=int, default=200_000)

@@ -414,6 +414,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         layout = self._layout(add_special_tokens)
 
         def build() -> tuple[dict[str, Any], Encodings]:
+            """Return what was asked for, and what answers questions about it afterwards."""
             first = self._items_ids(batch.first + (batch.second or []), splitter, is_split_into_words)
             second = None if batch.second is None else first[len(batch.first) :]
             first = first[: len(batch.first)]

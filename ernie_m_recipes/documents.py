@@ -76,9 +76,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    except InputError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     _check_characters(content, path)
     if not isinstance(content, dict):
@@ -135,13 +135,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
+    text = read_text(path, LARGEST_JSON)
     try:
-        content = json.loads(read_text(path, LARGEST_JSON))
+        content = json.loads(text)
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply") from error
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: damaged, not valid JSON: {error}; write it anew or take another copy") from error
     _check_characters(content, path)
     if not isinstance(content, dict):

@@ -36,8 +36,8 @@ PACKAGES = ( "torch", "lightning", "transformers", "datasets", "tokenizers", "se
     "torchmetrics", "jsonargparse", "omegaconf", "numpy", "pyarrow",
 )  # fmt: skip
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "ernie_m", "ernie_m_recipes", "lightning_modules", "datamodules")
-_LARGEST = 1e12
 RUN_ALONE = ("ckpt_path", "weights_only", "verbose", "return_predictions", "resume")
+_LARGEST_SCORE = 1e12
 
 
 def new_folder(directory: str, name: str, seed: int, stage: str) -> Path:
@@ -251,7 +251,7 @@ def _is_scores(content: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not abs(value) > _LARGEST
+    return isinstance(value, int | float) and not abs(value) > _LARGEST_SCORE
 
 
 def _is_confusion(content: Any) -> bool:

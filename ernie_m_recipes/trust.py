@@ -189,7 +189,8 @@ class Values:
                     self._check_plain(entry, f"trainer.{key}", strict=True)
                 elif isinstance(entry, Mapping):
                     self._check_class(entry, f"trainer.{key}", CONTINUED, strict=True)
-                    sent = {name: value for name, value in self._arguments(entry).items() if name in _SENDS and value}
+                    arguments = entry.get("init_args") or {}
+                    sent = {name: value for name, value in arguments.items() if name in _SENDS and value}
                     if sent and not self._is_trusted(entry["class_path"]):
                         raise self._refusal(f"trainer.{key}", sent, "nothing that sends more than metrics")
                 elif not (entry is None or isinstance(entry, bool) or (key in _BY_NAME and entry in _BY_NAME[key])):
@@ -257,10 +258,6 @@ class Values:
                 f"trust it, add --trust-classes {path}; otherwise name a recipe of your own with --config"
             )
         self._check_plain(arguments, key, strict and not self._is_trusted(str(path)))
-
-    @staticmethod
-    def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any]:
-        return content.get("init_args") or {}
 
     def _is_trusted(self, path: str) -> bool:
         return any(is_within(path, name) for name in self.trusted)

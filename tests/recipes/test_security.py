@@ -108,7 +108,7 @@ def test_the_trainer_of_a_folder_is_left_there(callbacks: Any, folder: Path, ern
 @pytest.mark.parametrize(
     ("part", "value"),
     [
-        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "/tmp/elsewhere"}}),
+        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "/elsewhere"}}),
         ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"name": "../../x"}}),
         ("logger", {"class_path": "lightning.pytorch.loggers.MLFlowLogger", "init_args": {"tracking_uri": "http://x"}}),
         ("logger", "settings.yaml"),
@@ -305,7 +305,7 @@ def test_a_checkpoint_builds_a_task_of_the_project(hyper_parameters: dict[str, s
 # Nothing is written or read elsewhere
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/../../x", "a\nb", "", "x" * 300, "a\0b", ".hidden", "a//b"])
+@pytest.mark.parametrize("name", ["a/../../x", "/elsewhere", "x" * 300, "a\nb", "", "a\0b", ".hidden", "a//b"])
 def test_names_become_file_names_by_one_rule(name: str) -> None:
     parts = name.split("/")
     refused = []
@@ -322,7 +322,7 @@ def test_names_that_may_be_those_of_files(name: str) -> None:
     assert [file_name(part, "run.name") for part in name.split("/")] == name.split("/")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/ernie-m-elsewhere", "a\nb", "x" * 300])
+@pytest.mark.parametrize("name", ["../../x", "/elsewhere", "a\nb", "x" * 300])
 def test_a_run_stays_below_its_directory(name: str, folder: Path, quick: list[str], ernie_m) -> None:
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *options(quick), f"--run.name={name}")
     assert code == 2
@@ -331,7 +331,7 @@ def test_a_run_stays_below_its_directory(name: str, folder: Path, quick: list[st
     code, _, err = ernie_m("validate", folder)
     assert code == 2
     assert "run.name" in err
-    assert not Path("/tmp/ernie-m-elsewhere").exists()
+    assert not Path("/elsewhere").exists()
     assert {path.name for path in Path().iterdir()} <= {"trap.py", "stranger", "runs"}
 
 
