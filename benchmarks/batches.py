@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from our_side import padding_share
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datamodules import XNLI  # noqa: E402
-from datamodules.batching import padding_share  # noqa: E402
 
 EPOCHS = 3
 

@@ -33,7 +33,7 @@ import ernie_m  # noqa: E402
 import ernie_m.dropout  # noqa: E402
 import ernie_m.modeling  # noqa: E402
 from datamodules import TextClassification  # noqa: E402
-from datamodules.batching import TrainBatchSampler, padding_share  # noqa: E402
+from datamodules.batching import TrainBatchSampler  # noqa: E402
 from datamodules.loading import RowSet  # noqa: E402
 from datamodules.xnli import LABELS  # noqa: E402
 from ernie_m import ErnieMConfig, load_tokenizer  # noqa: E402
@@ -197,6 +197,12 @@ def trainer_of(args: argparse.Namespace, clock: Clock, folder: str) -> Trainer:
     )
 
 
+def padding_share(batches: list[Any], lengths: NDArray[Any]) -> float:
+    """The share of padding in all tokens, from the rows of each batch and the tokens of each row."""
+    positions = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    return 1 - sum(int(lengths[batch].sum()) for batch in batches) / positions
+
+
 def main() -> None:
     """Take the steps that were asked for and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -227,7 +233,7 @@ def main() -> None:
         data, languages = pairs_of(args, switch, folder)
         module = Task(
             str(args.tokenizer),
-            list(LABELS),
+            label_names=list(LABELS),
             from_scratch={name: getattr(config, name) for name in fields},
             active_vocabulary=switch["active_vocabulary"],
         )

@@ -66,7 +66,7 @@ def train(tokenizer: str, files: dict[str, str], seed: int, on: bool, steps: int
     Pairs.ids = TaskDataModule.token_ids(data)
     module = Task(
         tokenizer,
-        data.label_names,
+        label_names=data.label_names,
         from_scratch=SIZES,
         learning_rate=1e-3,
         layer_decay=1.0,
