@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
 from ernie_m.errors import InputError
+from lightning_modules.evaluating import takes_all
 
 from .card import figures_of
 from .check import resolved
@@ -19,6 +20,7 @@ from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
 from .tables import MEAN, ResultsByLanguage, is_shown
 from .targets import CONFIG, RECORD, is_recipe
+from .trust import FOR_RESULTS
 
 SPLITS = {"test": "test", "validate": "validation"}
 SEEDS = ("seed_everything", "data.init_args.seed", "run.*", *RUN_ALONE)
@@ -163,11 +165,11 @@ def read_run(folder: Path, stage: str) -> Run | str:
             record.get("stage", "fit"),
             seed,
             json.dumps([settings, data], sort_keys=True, default=str),
-            limit in (None, 1.0)
+            takes_all(limit)
             and not trainer.get("fast_dev_run")
             and not trainer.get("overfit_batches")
             and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
-            changes_of(recipe, config, record.get("precision")),
+            changes_of(recipe, config, record.get("stage", "fit"), record.get("precision")),
             None if None in (card.task, card.setting, card.model) else card,
             results,
             confusion.get("languages", {}),
@@ -175,12 +177,15 @@ def read_run(folder: Path, stage: str) -> Run | str:
         )
 
 
-def changes_of(recipe: str, config: Mapping[str, Any], precision: Mapping[str, str] | None = None) -> list[str] | None:
+def changes_of(
+    recipe: str, config: Mapping[str, Any], stage: str = "fit", precision: Mapping[str, str] | None = None
+) -> list[str] | None:
     """List where a run's settings are not those of the packaged recipe of its name; None where there is no such recipe.
 
     Args:
         recipe: The run's name.
         config: Its settings.
+        stage: "fit", or what was done to a checkpoint: then of the trainer what scores depend on counts alone.
         precision: The precision that was `asked` for and the one that was `used`.
     """
     if not is_recipe(recipe):
@@ -193,6 +198,7 @@ def changes_of(recipe: str, config: Mapping[str, Any], precision: Mapping[str, s
         for key in dict.fromkeys([*stated, *found])
         # With a dot at its end a mapping matches the patterns of what it holds.
         if not any(matches(name, (*SEEDS, *ELSEWHERE)) for name in (key, f"{key}."))
+        and (stage == "fit" or not key.startswith("trainer.") or key.removeprefix("trainer.") in FOR_RESULTS)
         and found.get(key) != stated.get(key)
     ]
 

@@ -53,7 +53,7 @@ CONTINUED = tuple(f"lightning.pytorch.{part}.{name}" for part, names in _LIGHTNI
 
 _OF_CLASSES = ("callbacks", "logger", "strategy", "plugins", "profiler")
 _BY_NAME = {"strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork"), "profiler": ("simple", "advanced")}
-_FOR_RESULTS = (
+FOR_RESULTS = (
     "precision", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "deterministic", "benchmark",
     "inference_mode",
 )  # fmt: skip
@@ -64,6 +64,7 @@ _LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|^[A-Za-z]\w+:|[$\x00-\x1f]")
 # Arguments of loggers that send more than metrics, or elsewhere.
 _SENDS = ("tracking_uri", "entity", "log_model", "save_code", "checkpoint_name")
 _LONGEST = 10_000
+_ALWAYS_TEXT = (".label_names[]", "data.prefix")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
 
@@ -206,7 +207,7 @@ class Values:
         Raises:
             InputError: As in `to_continue`.
         """
-        trainer = {key: value for key, value in self._part("trainer").items() if key in _FOR_RESULTS}
+        trainer = {key: value for key, value in self._part("trainer").items() if key in FOR_RESULTS}
         self._check_plain(trainer, "trainer", strict=True)
         name = self._part("run").get("name")
         self._check_plain(name, "run.name")
@@ -278,8 +279,8 @@ class Values:
             raise self._refusal(key, value, "only text, numbers, true, false and null")
 
     def _check_text(self, text: str, key: str, strict: bool) -> None:
-        # The parser reads texts as YAML where an option is no text; the names of labels always are.
-        if len(text) > _LONGEST or (not key.endswith(".label_names[]") and not _is_scalar(text)):
+        # The parser reads texts as YAML where an option is no text.
+        if len(text) > _LONGEST or (not key.endswith(_ALWAYS_TEXT) and not _is_scalar(text)):
             raise self._refusal(key, text, "no text that reads as something else, or is very long,")
         for name, default in _VARIABLE.findall(text):
             if strict and _LEADS_AWAY.search(default[1:]):

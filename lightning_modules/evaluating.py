@@ -211,6 +211,15 @@ class EvaluatingModule(SteppingModule):
         return self._record.verdict(getattr(data, "train_languages", None))
 
 
+def takes_all(limit: float | None) -> bool:
+    """Tell whether a trainer's `limit_*_batches` leaves no batch out: 1.0 is all of them, 1 is one batch.
+
+    Args:
+        limit: The option; None for its default.
+    """
+    return limit is None or (isinstance(limit, float) and limit == 1.0)
+
+
 def expected_examples(trainer: Trainer, stage: str) -> dict[str, int]:
     """Return how many examples each language's data have, where all of them were to be run.
 
@@ -224,7 +233,7 @@ def expected_examples(trainer: Trainer, stage: str) -> dict[str, int]:
         "test": (trainer.limit_test_batches, trainer.test_dataloaders),
         "predict": (trainer.limit_predict_batches, trainer.predict_dataloaders),
     }[stage]
-    if limit != 1.0 or trainer.sanity_checking or not hasattr(data, "eval_languages"):
+    if not takes_all(limit) or trainer.sanity_checking or not hasattr(data, "eval_languages"):
         return {}
     datasets: list[Any] = [
         getattr(loader, "dataset", None) for loader in (loaders if isinstance(loaders, list) else [loaders])

@@ -105,6 +105,12 @@ def test_every_change_is_seen(changes: dict[str, Any], said: str, tmp_path: Path
     assert [line for line in out.splitlines() if line.startswith("changed")] == [f"changed from the recipe: {said}"]
 
 
+def test_a_test_by_itself_changed_nothing_of_the_training(tmp_path: Path, ernie_m) -> None:
+    code, out, err = ernie_m("report", make_run(tmp_path / "a", max_steps=100, record={"stage": "test"}))
+    assert code == 0, err
+    assert "changed from the recipe" not in out
+
+
 def test_a_recipe_of_ones_own_is_compared_with_none(tmp_path: Path, ernie_m) -> None:
     run = make_run(tmp_path / "a", card=TRANSFER)
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
@@ -195,9 +201,12 @@ def test_the_cards_f1_stands_beside_words_and_tokens(tmp_path: Path, ernie_m) ->
 
 
 def test_parts_and_development_data_are_not_compared(tmp_path: Path, ernie_m) -> None:
-    _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, limit=2))
-    assert "only a part of the test data, or other data, was scored: not compared" in out
-    assert "difference" not in out
+    for limit in (1, 2, 0.5):
+        _, out, _ = ernie_m("report", make_run(tmp_path / f"limit {limit}", card=TRANSFER, limit=limit))
+        assert "only a part of the test data, or other data, was scored: not compared" in out
+        assert "difference" not in out
+    _, out, _ = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, limit=1.0))
+    assert "difference" in out
     run = make_run(tmp_path / "b", card=TRANSFER, stage="validate")
     page = tmp_path / "page.html"
     _, out, _ = ernie_m("report", run, "--stage", "validate", "--output", page)

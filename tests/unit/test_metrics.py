@@ -1,6 +1,7 @@
 """The metric of predictions in a plain loop, and a classifier's scores against scikit-learn."""
 
 import doctest
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn import metrics as sklearn_metrics
 
 from ernie_m.errors import InputError
 from lightning_modules import metrics
+from lightning_modules.evaluating import expected_examples
 from lightning_modules.metrics import ScoresByLanguage, is_score, mean_results
 from lightning_modules.scores import classification_scores
 
@@ -61,6 +63,17 @@ def test_columns_that_do_not_fit_are_refused():
     metric.update(language=torch.zeros(1), example_ids=torch.zeros(1), weights=torch.ones(1))
     with pytest.raises(ValueError, match="the columns are"):
         metric.update(language=torch.zeros(1), example_ids=torch.zeros(1), weights=torch.ones(1), more=torch.ones(1))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1.0, {"en": 3}), (None, {"en": 3}), (1, {}), (2, {}), (0.5, {})])
+def test_one_batch_is_not_all_of_them(limit, expected):
+    """For Lightning the limit 1 is one batch, 1.0 all of them; for Python they are the same number."""
+    trainer = SimpleNamespace(
+        limit_test_batches=limit, test_dataloaders=[SimpleNamespace(dataset=[0, 1, 2])], sanity_checking=False,
+        limit_val_batches=1.0, val_dataloaders=None, limit_predict_batches=1.0, predict_dataloaders=None,
+        datamodule=SimpleNamespace(eval_languages=lambda stage: ["en"]),
+    )  # fmt: skip
+    assert expected_examples(trainer, "test") == expected
 
 
 def test_nothing_predicted_is_no_score():
