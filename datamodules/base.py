@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError, check_positive
-from ernie_m.files import file_name
+from ernie_m.files import default_cache_dir, file_name
 
 from .batching import EvalBatchSampler, TrainBatchSampler
 from .loading import PlannedLoader, RowSet, TrainLoader
 from .place import Place
-from .prepared import default_cache_dir
 from .sources import Parts, Reference, Source, find_source
 from .splits import Split, splits_of
 from .store import Store, texts_in
@@ -38,9 +37,9 @@ class TaskDataModule(LightningDataModule):
     - `example_ids` (batch,) int64: the row's number in its split and language,
     - `language` (batch,) int64: index into `languages`,
     - `weights` (batch,) float32: 1 for an example, 0 for a filler,
-    - `normaliser` () float32, in training: the weight of the global batch over the number of processes. The loss of a
-      micro-batch is sum(loss of an example * weights) / normaliser; added up over micro-batches and averaged over
-      processes, its gradient is that of the global batch's mean,
+    - `normaliser` () float32, in training: the weight of the global batch over the number of processes. A micro-batch's
+      loss is sum(loss of an example * weights) / normaliser: added up over micro-batches and averaged over processes,
+      its gradient is that of the global batch's mean,
 
     and what the subclass adds. The trainer's `accumulate_grad_batches` stays 1.
 
@@ -55,6 +54,7 @@ class TaskDataModule(LightningDataModule):
         revision: Branch, tag or commit of a Hub data set.
         predict_path: File to predict on; its labels are not read.
         predict_language: Its language, one of the others; None for the first.
+        prefix: What stands before every text, such as "query: " for encoders of the E5 kind, and counts as its part.
         max_length: Tokens of an input at most, special tokens included.
         global_batch_size: Examples of one optimiser step, over all devices.
         micro_batch_size: At most so many examples at once on a device; None for no limit.
@@ -62,8 +62,7 @@ class TaskDataModule(LightningDataModule):
         eval_tokens_per_batch: Rows times longest row of an evaluation batch.
         seed: With the epoch it fixes the order of the training data.
         num_workers: Processes that prepare training batches; evaluation needs none.
-        cache_dir: Folder of the tokenised data; None for `$XDG_CACHE_HOME/ernie-m-recipes` or
-            `~/.cache/ernie-m-recipes`.
+        cache_dir: Folder of the tokenised data; None for the user's, `~/.cache/ernie-m-recipes`.
         trust_remote_code: Whether to run tokenizer code that a folder or Hub repository carries.
 
     Attributes:
@@ -91,6 +90,7 @@ class TaskDataModule(LightningDataModule):
         revision: str | None = None,
         predict_path: str | None = None,
         predict_language: str | None = None,
+        prefix: str = "",
         max_length: int = 256,
         global_batch_size: int = 32,
         micro_batch_size: int | None = None,
@@ -114,6 +114,7 @@ class TaskDataModule(LightningDataModule):
         self.tokenizer_name = tokenizer
         self.path = path
         self.revision = revision
+        self.prefix = prefix
         self.max_length = max_length
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
@@ -124,8 +125,7 @@ class TaskDataModule(LightningDataModule):
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self.trust_remote_code = trust_remote_code
         self._test_follows = self._longest_first = False
-        self._store = Store()
-        self._place = Place()
+        self._store, self._place = Store(), Place()
         self._use({Split.TRAIN: train_files, Split.VALIDATION: validation_files, Split.TEST: test_files})
         if predict_path is not None:
             if not self.languages:
@@ -263,9 +263,9 @@ class TaskDataModule(LightningDataModule):
         """The tokenizer, loaded at first use.
 
         Raises:
-            InputError: There is none under the name, or `max_length` is more than it allows.
+            InputError: There is none under the name, or it does not admit `max_length`.
         """
-        return checked_tokenizer(self.tokenizer_name, self.max_length, self.trust_remote_code)
+        return checked_tokenizer(self.tokenizer_name, self.max_length, self.trust_remote_code, self.prefix)
 
     @cached_property
     def _tokenizer_digest(self) -> str:
@@ -388,8 +388,7 @@ class TaskDataModule(LightningDataModule):
 
     def _data_digest(self) -> str:
         """A digest of what is trained and validated on."""
-        splits = splits_of(TrainerFn.FITTING)
-        return self._store.digest((split, name) for split in splits for name in self.split_languages(split))
+        return self._store.digest((split, name) for split in splits_of("fit") for name in self.split_languages(split))
 
     def _eval_loaders(self, split: Split) -> list[PlannedLoader]:
         loaders = []

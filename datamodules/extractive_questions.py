@@ -108,7 +108,7 @@ class ExtractiveQuestions(TaskDataModule):
 
     @cached_property
     def _windows(self) -> Windows:
-        return Windows(self.tokenizer, self.max_length, self.max_query_length, self.doc_stride)
+        return Windows(self.tokenizer, self.max_length, self.max_query_length, self.doc_stride, self.prefix)
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the questions; those to train on with the place of their first answer."""

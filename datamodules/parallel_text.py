@@ -91,7 +91,7 @@ class ParallelText(TaskDataModule):
         """Tokenises both sides, `length` being their sum; `<side>_key` is the same number where the ids are."""
         columns: dict[str, pa.Array] = {}
         for side in ("source", "target"):
-            texts = table.column(side).to_pylist()
+            texts = [self.prefix + text for text in table.column(side).to_pylist()]
             ids = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_attention_mask=False)
             columns[f"{side}_input_ids"] = ragged(ids["input_ids"])
             columns[f"{side}_key"] = pa.array(map(_key, ids["input_ids"]), type=pa.int64())

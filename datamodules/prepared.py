@@ -31,11 +31,6 @@ _HASHED = 10_000
 logger = logging.getLogger(__name__)
 
 
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/ernie-m-recipes`, or `~/.cache/ernie-m-recipes`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ernie-m-recipes"
-
-
 def content_digest(dataset: "Dataset") -> str:
     """The SHA-256 of a data set's rows and features, names of classes among them, wherever and in what chunks they lie.
 

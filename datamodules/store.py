@@ -98,6 +98,7 @@ class Store:
                 "data": [digest, source.formats],
                 "tokenizer": tokenizer,
                 "max_length": data.max_length,
+                "prefix": data.prefix,
                 "settings": data.settings(split, language),
             },
             read=lambda: data.read(split, language, source.parts),
@@ -186,6 +187,7 @@ def texts_in(data: "TaskDataModule", language: str) -> Iterator[str]:
     if not splits:
         known = ", ".join(dict.fromkeys(name for split in Split for name in data.split_languages(split)))
         raise InputError(f"there are no data in '{language}'; the languages of the data are {known}.")
+    yield from [data.prefix] if data.prefix else []
     for split in splits:
         for column in data.read(split, language, data.files(split, language, download=True).parts).columns:
             values = pc.list_flatten(column) if pa.types.is_list(column.type) else column

@@ -71,7 +71,8 @@ class TextClassification(TaskDataModule):
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Tokenises texts or pairs, the longer text cut first."""
-        texts = [table.column(name).to_pylist() for name in ("first", "second") if name in table.column_names]
+        names = [name for name in ("first", "second") if name in table.column_names]
+        texts = [[self.prefix + text for text in table.column(name).to_pylist()] for name in names]
         encoded = self.tokenizer(
             *texts, truncation="longest_first", max_length=self.max_length, return_attention_mask=False
         )

@@ -20,7 +20,7 @@ from .sentences import checked_labels, holds_rows, read_sentences, to_iob2
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
-from .tokens import filling, lengths, ragged
+from .tokens import filling, lengths, prefix_ids, ragged
 from .word_windows import WordWindow, windows
 
 if TYPE_CHECKING:
@@ -189,14 +189,14 @@ class TokenLabels(TaskDataModule):
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens before and behind a text."""
+        """What stands before the words, the prefix too, and behind them."""
         empty: list[int] = list(self.tokenizer("")["input_ids"])
-        return empty[:1], empty[1:]
+        return [*empty[:1], *prefix_ids(self.tokenizer, self.prefix)], empty[1:]
 
     @cached_property
     def _room(self) -> int:
         """The tokens of words that fit into a window."""
-        return self.max_length - self.tokenizer.num_special_tokens_to_add(pair=False)
+        return self.max_length - sum(map(len, self._frame))
 
     def _tokenised(self, words: Iterable[str]) -> dict[str, list[int]]:
         """The ids of every word by itself; the unknown token where it has none."""

@@ -22,13 +22,14 @@ _PLACEHOLDER = 1_000_000
 _PLACES = ("name_or_path", "is_local", "local_files_only")
 
 
-def checked_tokenizer(name: str, max_length: int, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def checked_tokenizer(name: str, max_length: int, trust_remote_code: bool, prefix: str = "") -> PreTrainedTokenizerBase:
     """Loads a tokenizer.
 
     Args:
         name: Short name, folder or Hub id.
         max_length: Tokens of an input at most, special tokens included.
         trust_remote_code: Whether to run code that the folder or repository carries.
+        prefix: What stands before every text.
 
     Raises:
         InputError: There is none under the name, or it does not admit `max_length`.
@@ -37,10 +38,16 @@ def checked_tokenizer(name: str, max_length: int, trust_remote_code: bool) -> Pr
     limit = tokenizer.model_max_length if tokenizer.model_max_length < _PLACEHOLDER else _LONGEST
     if max_length > limit:
         raise InputError(f"max_length is {max_length}; '{name}' allows at most {limit} tokens.")
-    fewest = tokenizer.num_special_tokens_to_add(pair=True) + 2
+    fewest = tokenizer.num_special_tokens_to_add(pair=True) + 2 * (1 + len(prefix_ids(tokenizer, prefix)))
     if max_length < fewest:
-        raise InputError(f"max_length is {max_length}; two texts with their special tokens take {fewest}.")
+        before = f" and {prefix!r} before each" if prefix else ""
+        raise InputError(f"max_length is {max_length}; two texts with their special tokens{before} take {fewest}.")
     return tokenizer
+
+
+def prefix_ids(tokenizer: PreTrainedTokenizerBase, prefix: str) -> list[int]:
+    """The ids of what stands before every text, for texts that are tokenised by themselves."""
+    return list(tokenizer(prefix, add_special_tokens=False)["input_ids"]) if prefix else []
 
 
 def filling(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:

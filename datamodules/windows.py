@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError
 
+from .tokens import prefix_ids
+
 NO_TEXT = -1
 """The place of a token that stands for no character of the context: special tokens, the question, white space."""
 
@@ -39,7 +41,7 @@ class ContextWindow:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What stands around and between the two texts of a pair: ids and types."""
+    """What stands around and between the two texts of a pair, the prefix of each too: ids and types."""
 
     ids: tuple[list[int], list[int], list[int]]
     types: tuple[list[int], list[int], list[int]]
@@ -69,13 +71,19 @@ class Windows:
         max_query_length: Tokens after which a question is cut.
         doc_stride: Tokens of the context from the start of one window to the start of the next, as in BERT's and
             Baidu's code; transformers' `stride` is what neighbours share instead.
+        prefix: What stands before the question and before the context.
 
     Raises:
         InputError: The tokenizer knows no offsets, or the lengths leave no room for a context.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, max_length: int, max_query_length: int, doc_stride: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        max_query_length: int,
+        doc_stride: int,
+        prefix: str = "",
     ) -> None:
         name = tokenizer.name_or_path
         if not tokenizer.is_fast:
@@ -87,13 +95,13 @@ class Windows:
         self.max_length = max_length
         self.max_query_length = max_query_length
         self.doc_stride = doc_stride
-        self._layout = _layout(tokenizer)
+        self._layout = _layout(tokenizer, prefix)
         room = max_length - max_query_length - self._layout.special
         if room < 1:
             raise InputError(
                 f"max_length is {max_length}: a question of max_query_length {max_query_length} tokens and"
-                f" {self._layout.special} special ones leave no room for a context. Raise max_length, or lower"
-                " max_query_length."
+                f" {self._layout.special} around and between the texts leave no room for a context. Raise max_length,"
+                " or lower max_query_length."
             )
 
     def cut(
@@ -161,8 +169,8 @@ class Windows:
             start += min(self.doc_stride, room)
 
 
-def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
-    """Takes a pair apart that the tokenizer put together."""
+def _layout(tokenizer: PreTrainedTokenizerBase, prefix: str) -> _Layout:
+    """Takes a pair apart that the tokenizer put together, and puts the prefix before each text."""
     encoded = tokenizer("a", "b", return_token_type_ids=True)
     texts = encoded.sequence_ids(0)
     ids, types = encoded["input_ids"], encoded["token_type_ids"]
@@ -170,7 +178,16 @@ def _layout(tokenizer: PreTrainedTokenizerBase) -> _Layout:
     second = [place for place, text in enumerate(texts) if text == 1]
     cuts = [(0, first[0]), (first[-1] + 1, second[0]), (second[-1] + 1, len(ids))]
     opening, between, closing = (ids[begin:end] for begin, end in cuts)
-    return _Layout((opening, between, closing), tuple(types[begin:end] for begin, end in cuts))
+    first_types, between_types, last_types = (types[begin:end] for begin, end in cuts)
+    before = prefix_ids(tokenizer, prefix)
+    return _Layout(
+        ([*opening, *before], [*between, *before], closing),
+        (
+            [*first_types, *[types[first[0]]] * len(before)],
+            [*between_types, *[types[second[0]]] * len(before)],
+            last_types,
+        ),
+    )
 
 
 def _within_words(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

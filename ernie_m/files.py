@@ -18,6 +18,11 @@ _LONGEST_NAME = 100
 _NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
 
 
+def default_cache_dir() -> Path:
+    """Returns `$XDG_CACHE_HOME/ernie-m-recipes`, or `~/.cache/ernie-m-recipes`: what can be made again lies there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ernie-m-recipes"
+
+
 def file_name(name: str, what: str) -> str:
     """Returns a name that may become a file's or folder's, as it is; every name that a user or a file gives goes here.
 

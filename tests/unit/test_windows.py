@@ -123,7 +123,7 @@ def test_a_text_without_tokens_has_a_window_and_no_answer(ernie_m: ErnieMTokeniz
 
 
 def test_what_cannot_be_cut_is_refused(ernie_m: ErnieMTokenizer) -> None:
-    with pytest.raises(InputError, match="max_length is 20: a question of max_query_length 16 tokens and 4 special"):
+    with pytest.raises(InputError, match="max_length is 20: a question of max_query_length 16 tokens and 4 around"):
         Windows(ernie_m, 20, 16, 9)
     assert Windows(ernie_m, 21, 16, 9)
     with pytest.raises(InputError, match=r"CanineTokenizer.* does not say which characters its tokens stand for"):
