@@ -11,6 +11,7 @@ from .extractive_questions import ExtractiveQuestions
 from .mlqa import MLQA
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .sib200 import SIB200
 from .splits import Split
 from .tatoeba import Tatoeba
 from .text_classification import TextClassification
@@ -20,6 +21,7 @@ from .xnli import XNLI
 __all__ = [
     "MLQA",
     "PAWSX",
+    "SIB200",
     "XNLI",
     "CoNLL",
     "EvalBatchSampler",

@@ -1,23 +1,31 @@
-"""Make the bundled sample: parallel text in seven languages and a vocabulary of 8,000 pieces trained on it.
+"""Make the bundled samples: parallel text in seven languages with a vocabulary trained on it, and topics in twenty.
 
-    python datamodules/samples/make_samples.py PARALLEL UDHR
+    python datamodules/samples/make_samples.py PARALLEL UDHR SIB200
 
 PARALLEL holds `en-<language>.tsv.gz` (LibreOffice's help, English and translation, one pair a line), UDHR holds
-`<language>.jsonl` (the Universal Declaration of Human Rights, paragraphs with ids). README.md beside this file says
-where both come from. The result is the same on every run.
+`<language>.jsonl` (the Universal Declaration of Human Rights, paragraphs with ids), SIB200 `<language>.<split>.tsv` as
+the data set publishes them. README.md beside this file says where they come from. The result is the same on every run.
 """
 
 import argparse
+import csv
 import gzip
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sentencepiece
 
 SAMPLES = Path(__file__).resolve().parent
+sys.path.insert(0, str(SAMPLES.parents[1]))
+
+from datamodules.sib200 import BUNDLED, CODES  # noqa: E402
+
 LANGUAGES = {"de": "de", "es": "es", "fr": "fr", "ru": "ru", "tr": "tr", "zh": "zh-CN"}
 PAIRS = {"train": 9000, "validation": 300, "test": 300}
 PIECES = 8000
@@ -86,16 +94,33 @@ def write_tokenizer(text: list[str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
+def write_sib200(source: Path) -> None:
+    """Write the English training and validation sentences, and the test sentences of all languages, as on the Hub."""
+    for language in BUNDLED:
+        for split, theirs in {"train": "train", "validation": "dev", "test": "test"}.items():
+            if split != "test" and language != "en":
+                continue
+            with (source / f"{language}.{theirs}.tsv").open(encoding="utf-8", newline="") as lines:
+                rows = list(csv.DictReader(lines, delimiter="\t"))
+            columns = {"index_id": [int(row["index_id"]) for row in rows]}
+            table = pa.table(columns | {name: [row[name] for row in rows] for name in ("category", "text")})
+            file = SAMPLES / "sib200" / CODES[language] / split / "0000.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, file, compression="zstd", compression_level=19)
+
+
 def main() -> None:
     """Write everything beside this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parallel", type=Path)
     parser.add_argument("udhr", type=Path)
+    parser.add_argument("sib200", type=Path)
     arguments = parser.parse_args()
     write_tokenizer(write_parallel(arguments.parallel))
     (SAMPLES / "udhr").mkdir(exist_ok=True)
     for language in ("en", *LANGUAGES):
         shutil.copyfile(arguments.udhr / f"{language}.jsonl", SAMPLES / "udhr" / f"{language}.jsonl")
+    write_sib200(arguments.sib200)
 
 
 if __name__ == "__main__":
