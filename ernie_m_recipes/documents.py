@@ -178,7 +178,7 @@ def read_text(path: Path, largest: int = LARGEST_YAML) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | list[Any]) -> None:
     """Write JSON for people to read."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

@@ -18,6 +18,7 @@ from .documents import as_written, read_json, read_yaml, write_json, write_yaml
 from .record import read_results, shown_config, versions
 from .references import taken
 from .resume import load
+from .sentence_files import write_sentence_files
 from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
 from .trust import Values, task_at
@@ -103,6 +104,7 @@ def export_checkpoint(
     written = config if written is None else written
     with whole(target) as partial:
         save(network, tokenizer, partial)
+        write_sentence_files(partial, written, network.config.hidden_size)
         header = f"The settings that made this network. Score it: ernie-m test {target.name}"
         write_yaml(partial / RECIPE, header, shown_config(written))
         write_json(partial / FACTS, taken.hidden({"versions": versions(), "results": results}))
@@ -175,7 +177,7 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     front: dict[str, Any] = {"library_name": "transformers"}
     if code:
         # Others' weights have their publishers' licences.
-        front["license"] = "apache-2.0"
+        front["license"] = "mit" if config["model"]["init_args"].get("backbone") == ernie_m.BUNDLED else "apache-2.0"
     front["tags"] = [network.config.model_type, "cross-lingual"]
     if languages:
         front["language"] = languages
@@ -188,7 +190,7 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
-    lines += usage(config["model"])
+    lines += usage(config["model"], str(arguments.get("prefix") or ""))
     if results:
         lines += scores_section(results)
     lines += ["## Made with", ""]
@@ -219,12 +221,14 @@ def called(source: str) -> str:
     return path.name if run is None else f"{run.name}/{path.name}"
 
 
-def usage(model: Mapping[str, Any]) -> list[str]:
+def usage(model: Mapping[str, Any], prefix: str) -> list[str]:
     """Return the lines that say how the network was used for its scores, where a pipeline does not know it by itself.
 
     Args:
         model: The class of the task and its arguments.
+        prefix: What stood before every text.
     """
+    before = [f"Before every text stood {prefix!r}; it is part of the text.", ""] if prefix else []
     task, arguments = model["class_path"].rpartition(".")[2], model["init_args"]
     if task == "TokenClassification":
         text = "Words are tokenised one by one, and a word has the label of its first token."
@@ -239,8 +243,8 @@ def usage(model: Mapping[str, Any]) -> list[str]:
         pooled = "the first token" if arguments.get("pooling") == "cls" else "the mean over all tokens but padding"
         text = f"A sentence's vector is {pooled} of {vectors}, scaled to length 1; the nearest by cosine counts."
     else:
-        return []
-    return [text, ""]
+        return before
+    return [*before, text, ""]
 
 
 def scores_section(results: Mapping[str, Any]) -> list[str]:

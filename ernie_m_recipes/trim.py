@@ -17,6 +17,7 @@ from .cli import RecipeCLI
 from .documents import read_json, read_text, read_yaml, write_json, write_yaml
 from .export import AUTO_CLASSES, CARD, FACTS, called, save
 from .preparation import prepare
+from .sentence_files import write_sentence_files
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
 from .trust import Values, variables_in
 
@@ -106,6 +107,7 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         save(network, trim_tokenizer(tokenizer, selection, partial), partial)
         if (recipe := Path(source) / RECIPE).is_file():
             settings = Values(read_yaml(recipe), recipe, variables=variables_in(read_text(recipe))).to_keep()
+            write_sentence_files(partial, settings, config.hidden_size)
             write_yaml(partial / RECIPE, f"The settings that made {called(source)}, before it was trimmed", settings)
         describe(source, partial, chosen_by, selection, len(tokenizer))
     return selection
