@@ -1,5 +1,6 @@
 """Reads columns of files, text and Parquet alike, and of data sets, and names the place of what is wrong."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -103,7 +104,7 @@ def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
         names = list(_features(path))
     else:
         names = list(header) if header is not None else text_files.names_of_columns(path, _separator(kind))
-    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"{path}: two columns are called '{twice[0]}'; rename one of them.")
     return _read_part(path, names, header is None, ())[0]

@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_json(path: Path) -> Any:
     def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
         return found
 
@@ -120,7 +121,8 @@ def read_separated(
         records = _records(path, separator)
         names = next(records, (0, []))[1] if header else list(columns)
         check_columns(f"{path}", [column for column in columns if column not in optional], names)
-        places = [names.index(column) if column in names else None for column in columns]
+        at = {name: place for place, name in reversed(list(enumerate(names)))}
+        places = [at.get(column) for column in columns]
         for line, record in records:
             if len(record) != len(names):
                 raise InputError(

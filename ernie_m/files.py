@@ -13,6 +13,9 @@ from pathlib import Path
 
 from .errors import InputError
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pdparams", ".ckpt")
+"""Files that may be links in a folder with weights, since nothing but tensors is read of them."""
+
 # Far below what file systems allow, so that what is put before and behind still fits.
 _LONGEST_NAME = 100
 _NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
@@ -54,20 +57,30 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
         admitted: Suffixes of files that may be links, since nothing but tensors is read of them.
 
     Raises:
-        InputError: It has a link out of it, or something that is neither file nor folder; the message names it.
+        InputError: It has a link out of it, something that is neither file nor folder, or a folder that cannot be
+            listed; the message names it.
     """
     homes = [root := folder.resolve()]
     if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
         homes.append(root.parents[1] / "blobs")
-    for path in folder.rglob("*"):
-        if path.suffix in admitted:
-            continue
-        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+    for path in _content(folder):
+        leads_out = path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes)
+        if leads_out and path.suffix not in admitted:
             raise InputError(
                 f"{path} is a link out of {folder}; what it leads to would be taken along. Put a copy there"
             )
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{path} is neither a file nor a folder; remove it")
+
+
+def _content(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and below, links not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be listed ({error.strerror}), so that what it holds is unknown")
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 @contextmanager

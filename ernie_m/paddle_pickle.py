@@ -121,9 +121,7 @@ def _is_name_table(path: Path, key: object, value: object) -> bool:
     return True
 
 
-def _tensor(path: Path, key: object, value: object) -> StoredTensor:
-    if not isinstance(key, str):
-        raise InputError(f"{path}: a key is {_kind(key)}, not a name; save the model's state_dict()")
+def _tensor(path: Path, key: str, value: object) -> StoredTensor:
     where = f"{path}, {key}"
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
         value = value[1]
@@ -301,7 +299,10 @@ class _Machine:
         if not isinstance(target, dict):
             raise TypeError("not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(key, str) and key in target:
+            if not isinstance(key, str):
+                # Others could take forever to compare.
+                raise InputError(f"{self.path}: a key is {_kind(key)}, not a name; save the model's state_dict()")
+            if key in target:
                 raise InputError(f"{self.path}: the key {key} stands there twice; save the model's state_dict() again")
             target[key] = value
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
 from ernie_m.errors import InputError
+from ernie_m.files import check_links
 from lightning_modules.evaluating import takes_all
 
 from .card import figures_of
@@ -137,6 +138,7 @@ def read_run(folder: Path, stage: str) -> Run | str:
     """
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no run folder, it holds no {CONFIG}")
+    check_links(folder)
     with as_written(folder):
         config = read_yaml(folder / CONFIG)
         record, found = read_json(folder / RECORD), read_results(folder)

@@ -141,6 +141,9 @@ def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     with carrying_code(network, tokenizer):
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            write_json(folder / name, without_foreign_code(read_json(folder / name), folder))
     if not isinstance(network, ernie_m.ErnieMPreTrainedModel):
         return
     config = read_json(folder / "config.json")
@@ -150,6 +153,26 @@ def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
         if (folder / f"{module}.py").is_file():
             config["auto_map"][auto_class] = f"{module}.{name}"
     write_json(folder / "config.json", config)
+
+
+def without_foreign_code(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return settings that name no code but files that were saved beside them: who loads an export trusts it whole.
+
+    Args:
+        settings: The content of config.json or tokenizer_config.json.
+        folder: Where it lies.
+    """
+
+    def is_here(reference: Any) -> bool:
+        parts = [part for part in (reference if isinstance(reference, list) else [reference]) if part is not None]
+        return all(isinstance(part, str) and (folder / f"{part.partition('.')[0]}.py").is_file() for part in parts)
+
+    kept = {key: value for key, value in settings.items() if key not in ("custom_pipelines", "processor_class")}
+    if isinstance(auto_map := kept.pop("auto_map", None), Mapping) and (
+        ours := {name: reference for name, reference in auto_map.items() if is_here(reference)}
+    ):
+        kept["auto_map"] = ours
+    return kept
 
 
 def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:

@@ -97,7 +97,12 @@ def run_folder_of(path: Path) -> Path | None:
 
     Args:
         path: A checkpoint.
+
+    Raises:
+        InputError: The checkpoint is a link into another folder, whose run would be taken for this one.
     """
+    if path.is_symlink() and path.resolve().parent != path.parent.resolve():
+        raise InputError(f"{path} is a link to {path.resolve()}; name that file, or put a copy there")
     for parent in list(path.resolve().parents)[:2]:
         if (parent / CONFIG).is_file():
             return parent

@@ -61,6 +61,7 @@ def export_of(run: Path) -> Path:
     Raises:
         InputError: It was not exported.
     """
+    check_links(run)
     folder = run / "export"
     if not folder.is_dir():
         is_trained = any((run / checkpoint).exists() for checkpoint in (BEST, LAST))

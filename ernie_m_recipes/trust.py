@@ -64,7 +64,7 @@ _LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|^[A-Za-z]\w+:|[$\x00-\x1f]")
 # Arguments of loggers that send more than metrics, or elsewhere.
 _SENDS = ("tracking_uri", "entity", "log_model", "save_code", "checkpoint_name")
 _LONGEST = 10_000
-_ALWAYS_TEXT = (".label_names[]", "data.prefix")
+_ALWAYS_TEXT = ("model.label_names[]", "data.label_names[]", "data.prefix")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
 
@@ -280,7 +280,7 @@ class Values:
 
     def _check_text(self, text: str, key: str, strict: bool) -> None:
         # The parser reads texts as YAML where an option is no text.
-        if len(text) > _LONGEST or (not key.endswith(_ALWAYS_TEXT) and not _is_scalar(text)):
+        if len(text) > _LONGEST or (key not in _ALWAYS_TEXT and not _is_scalar(text)):
             raise self._refusal(key, text, "no text that reads as something else, or is very long,")
         for name, default in _VARIABLE.findall(text):
             if strict and _LEADS_AWAY.search(default[1:]):

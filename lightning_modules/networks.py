@@ -15,6 +15,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.errors import InputError
+from ernie_m.files import WEIGHT_SUFFIXES, check_links
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -336,13 +337,13 @@ def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfi
 
 
 def _folder_weights(folder: Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:
+    check_links(folder, WEIGHT_SUFFIXES)
     if (folder / "meta.pt").exists():
         raise InputError(
             f"{folder} is a sharded checkpoint; make one file of it with "
             f"`python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}` and give that"
         )
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not (files := sorted(folder.glob("*.safetensors"))):
         raise InputError(f"{folder} holds no *.safetensors; give an exported folder or a .ckpt file")
     state = {}
     for file in files:
@@ -351,8 +352,7 @@ def _folder_weights(folder: Path) -> tuple[dict[str, Tensor], PreTrainedConfig |
                 state.update({name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
         except SafetensorError as error:
             raise InputError(f"{file} cannot be read: {error}; copy or download it again") from error
-    has_config = (folder / "config.json").exists()
-    return state, read_config(str(folder), trust_remote_code=False) if has_config else None
+    return state, read_config(str(folder), trust_remote_code=False) if (folder / "config.json").exists() else None
 
 
 def copy_weights(network: PreTrainedModel, state: Mapping[str, Tensor], source: str) -> list[str]:

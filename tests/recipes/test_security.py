@@ -389,18 +389,105 @@ def test_a_backbone_takes_no_other_file_along(
     assert "neither a file nor a folder" in err
 
 
-def test_a_tokenizers_settings_name_no_file(folder: Path, tmp_path: Path, ernie_m) -> None:
+@pytest.mark.parametrize(
+    ("file", "settings", "said"),
+    [
+        ("tokenizer_config", {"tokenizer_class": "BertTokenizer", "vocab": "PRIVATE"}, "has a value for vocab"),
+        (
+            "tokenizer_config",
+            {"tokenizer_class": "EsmTokenizer", "init_inputs": ["PRIVATE"]},
+            "a value for init_inputs",
+        ),
+        ("tokenizer_config", {"fast_tokenizer_files": ["PRIVATE"]}, "has a value for fast_tokenizer_files"),
+        ("special_tokens_map", {"vocab_file": "PRIVATE", "unk_token": "[default]"}, "vocab_file, which is no special"),
+        # These read the folder by other rules and ask at the terminal whether to run its code.
+        ("tokenizer_config", {"tokenizer_class": "AutoConfig"}, "'AutoConfig', which is no tokenizer"),
+        ("tokenizer_config", {"tokenizer_class": "AutoTokenizer"}, "'AutoTokenizer', which is no tokenizer"),
+    ],
+)
+def test_a_tokenizers_settings_name_no_file_and_no_other_class(
+    file: str, settings: dict[str, Any], said: str, folder: Path, tmp_path: Path, ernie_m
+) -> None:
     """A text for its vocabulary is a path to the library below, and what lies there would go into an export."""
     private = tmp_path / "private"
     private.write_text("[default]\na secret\n", encoding="utf-8")
     (folder / "tokenizer").mkdir()
-    settings = {"tokenizer_class": "BertTokenizer", "vocab": str(private), "unk_token": "[default]"}
-    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    text = json.dumps(settings).replace("PRIVATE", str(private))
+    config = {"tokenizer_class": "EsmTokenizer", "unk_token": "[default]"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer" / f"{file}.json").write_text(text, encoding="utf-8")
     change_arguments(folder / "config.yaml", "data", tokenizer=str(folder / "tokenizer"))
     code, _, err = ernie_m("export", folder, "made")
     assert code == 2
-    assert "has a text for vocab" in err
+    assert said in err
     assert not Path("made").exists()
+
+
+def test_an_export_names_no_code_of_others(trained: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
+    """Who loads it with `trust_remote_code` trusts what this project wrote, and nothing that a backbone named."""
+    backbone = Path(shutil.copytree(trained / "export", tmp_path / "backbone"))
+    for name, auto in (("config.json", "AutoModelForCausalLM"), ("tokenizer_config.json", "AutoProcessor")):
+        content = json.loads((backbone / name).read_text(encoding="utf-8"))
+        content["auto_map"] = {**(content.get("auto_map") or {}), auto: "evil/repo--code.Class"}
+        content |= {"custom_pipelines": {"x": {"impl": "code.X"}}, "processor_class": "Strange"}
+        (backbone / name).write_text(json.dumps(content), encoding="utf-8")
+    rest = [option for option in options(quick) if "backbone" not in option]
+    code, _, err = ernie_m(
+        "fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}",
+        f"--run.directory={tmp_path / 'runs'}",
+    )  # fmt: skip
+    assert code == 0, err
+    (export,) = (tmp_path / "runs").rglob("export")
+    for name in ("config.json", "tokenizer_config.json"):
+        text = (export / name).read_text(encoding="utf-8")
+        assert "auto_map" in text
+        assert all(word not in text for word in ("evil", "custom_pipelines", "processor_class"))
+
+
+def test_a_linked_checkpoint_continues_no_other_run(folder: Path, trained: Path, tmp_path: Path, ernie_m) -> None:
+    private = Path(shutil.copytree(trained, tmp_path / "private"))
+    before = {path: path.read_bytes() for path in private.rglob("*") if path.is_file()}
+    for name in ("last.ckpt", "best.ckpt"):
+        (folder / "checkpoints" / name).unlink()
+        (folder / "checkpoints" / name).symlink_to(private / "checkpoints" / name)
+    for words in (["fit"], ["test"], ["export"]):
+        target = ["made"] if words == ["export"] else []
+        code, _, err = ernie_m(*words, folder / "checkpoints" / "last.ckpt", *target)
+        assert code == 2
+        assert "last.ckpt is a link to" in err
+    assert {path: path.read_bytes() for path in private.rglob("*") if path.is_file()} == before
+
+
+def test_trim_report_and_convert_look_for_links_too(folder: Path, trained: Path, tmp_path: Path, ernie_m) -> None:
+    (tmp_path / "text.txt").write_text("text\n", encoding="utf-8")
+    shutil.move(folder / "export", tmp_path / "private")
+    (folder / "export").symlink_to(tmp_path / "private")
+    for words in (["trim", folder, "made", "--text", "text.txt"], ["report", folder]):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert "export is a link out of" in err
+    (tmp_path / "paddle").mkdir()
+    (tmp_path / "paddle" / "config.json").symlink_to(trained / "export" / "config.json")
+    code, _, err = ernie_m("convert", tmp_path / "paddle", "made")
+    assert code == 2
+    assert "config.json is a link out of" in err
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch) -> None:
+    def walk(top: Path, onerror: Any) -> Any:
+        yield str(top), ["closed"], []
+        onerror(PermissionError(13, "Permission denied", str(top / "closed")))
+
+    # Whoever may read everything, as in a container, cannot make one.
+    monkeypatch.setattr("ernie_m.files.os.walk", walk)
+    with pytest.raises(InputError, match="closed cannot be listed"):
+        check_links(tmp_path)
+
+
+def test_a_pipe_in_place_of_weights_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        check_links(tmp_path, (".safetensors",))
 
 
 def test_languages_name_files(folder: Path, tiny_xnli: Path, quick: list[str], ernie_m) -> None:

@@ -1,12 +1,15 @@
 """What holds for every text, held against a plain transcription of the former ErnieMTokenizer and sentencepiece."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AddedToken
 
 from ernie_m import ErnieMTokenizer
+from ernie_m.added_tokens import TextSplitter
 
 RULES = ("hf", "paddle", "raw")
 # Where normalisation and cutting go wrong first: ligatures, fractions, combining marks, digits of several scripts,
@@ -149,3 +152,16 @@ def test_special_tokens_are_found_as_written(tokenizers: dict[str, ErnieMTokeniz
             if identifier == tokenizer.mask_token_id
         ]
         assert masks == ["[MASK]"] * (len(parts) - 1)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([" ", "  ", "\t", "\n", "a", "<l>", "<r>", "<b>"])).map("".join))
+def test_tokens_take_the_white_space_beside_them(text: str) -> None:
+    """As `\\s*` before a token takes it, which looks at every white space for itself."""
+    tokens = {1: AddedToken("<l>", lstrip=True), 2: AddedToken("<r>", rstrip=True)}
+    tokens[3] = AddedToken("<b>", lstrip=True, rstrip=True)
+    plain = re.compile(r"(?P<_1>\s*<l>)|(?P<_2><r>\s*)|(?P<_3>\s*<b>\s*)")
+    expected = [(match.group(), match.start(), int(str(match.lastgroup)[1:])) for match in plain.finditer(text)]
+    parts = list(TextSplitter(tokens, lower_case=False, special=True)(text))
+    assert [tuple(part) for part in parts if part[2] is not None] == expected
+    assert "".join(part[0] for part in parts) == text
