@@ -16,7 +16,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-v
 
 quickstart: $(VENV)/.installed
 	$(BIN)/ernie-m fit --config quickstart
-	$(BIN)/python examples/find_translations.py
+	$(BIN)/ernie-m report runs/quickstart/*-* --output runs/quickstart.html
+	$(BIN)/python examples/classify_sentences.py
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -25,7 +25,7 @@ from .heads import (
     ErnieMForTokenClassification,
 )
 from .modeling import ErnieMModel, ErnieMPreTrainedModel
-from .published import PUBLISHED, load_tokenizer, resolve
+from .published import BUNDLED, PUBLISHED, load_tokenizer, resolve
 from .tokenization import ErnieMTokenizer
 
 AutoConfig.register("ernie_m", ErnieMConfig)
@@ -38,6 +38,7 @@ AutoModelForTokenClassification.register(ErnieMConfig, ErnieMForTokenClassificat
 AutoTokenizer.register(ErnieMConfig, tokenizer_class=ErnieMTokenizer)
 
 __all__ = [
+    "BUNDLED",
     "PUBLISHED",
     "ErnieMConfig",
     "ErnieMForInformationExtraction",

@@ -1,13 +1,17 @@
-"""Finding published checkpoints and their tokenizers by name."""
+"""Finding published checkpoints, the one that comes with the package, and their tokenizers by name."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils.hub import cached_file
 
 from .errors import InputError
-from .files import check_links
+from .files import WEIGHT_SUFFIXES, check_links, default_cache_dir
+from .packed import unpacked
 from .tokenization import ErnieMTokenizer
 from .vocabulary import VOCAB_FILES_NAMES
 
@@ -15,26 +19,44 @@ PUBLISHED = {
     "ernie-m-base": "susnato/ernie-m-base_pytorch",
     "ernie-m-large": "susnato/ernie-m-large_pytorch",
 }
+BUNDLED = "ernie-m-mini"
+"""The short name of the checkpoint that comes with the package; `ernie_m/mini/README.md` says what it is."""
 
-_WEIGHTS = (".safetensors", ".bin", ".pdparams", ".ckpt")
-# Settings of a tokenizer that the library below takes for a file where they are texts.
+_BUNDLED_FOLDER = Path(__file__).resolve().parent / "mini"
+_BUNDLED_DIGEST = "48df129fd25d39abfba42cba405131bcbb51638575d82c52ee9e1c73c3a3e44a"
+
+# Settings of a tokenizer that name files, anywhere, for the library below; the first two where they are texts.
 _FILES_BY_TEXT = ("vocab", "merges")
+_FILES = ("init_inputs", "gguf_file", "tokenizer_object")
+_SPECIAL_TOKENS = "special_tokens_map.json"
+# What names of tokenizers end in.
+_KINDS = ("Tokenizer", "TokenizerFast", "Backend")
+_WHERE_THERE_IS_ONE: dict[str, Any] = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
 # Either tells transformers which class of tokenizer a folder holds.
 _TELLING = ("config.json", "tokenizer_config.json")
 
 
 def resolve(name: str) -> str:
-    """Return the Hub id behind a short name; a folder or any other Hub id comes back unchanged.
+    """Return the Hub id or the folder behind a short name; a folder or any other Hub id comes back unchanged.
+
+    The bundled checkpoint is unpacked into the user's cache when it is first asked for, 160 MB.
 
     Args:
-        name: A key of `PUBLISHED`, a local folder or a Hub id.
+        name: A key of `PUBLISHED`, `BUNDLED`, a local folder or a Hub id.
 
     Raises:
-        InputError: The folder has links that lead out of it, other than to weights.
+        InputError: The folder has links that lead out of it, other than to weights; or the bundled checkpoint is
+            damaged or cannot be unpacked.
     """
+    if name == BUNDLED:
+        target = default_cache_dir() / f"{BUNDLED}-{_BUNDLED_DIGEST[:12]}"
+        return str(unpacked(_BUNDLED_FOLDER, _BUNDLED_DIGEST, target))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        check_links(folder, _WEIGHTS)
+        check_links(folder, WEIGHT_SUFFIXES)
     return PUBLISHED.get(name, name)
 
 
@@ -44,7 +66,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     A folder that holds ERNIE-M's two files and nothing that names a class is taken for ERNIE-M's.
 
     Args:
-        name: A key of `PUBLISHED`, a local folder or a Hub id.
+        name: A key of `PUBLISHED`, `BUNDLED`, a local folder or a Hub id.
         trust_remote_code: Whether to run tokenizer code that the folder or repository carries.
         **options: Arguments of the tokenizer, in place of those that it was saved with.
 
@@ -59,12 +81,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         ):
             tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
-            settings = get_tokenizer_config(source)
-            if named := [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]:
-                raise InputError(
-                    f"tokenizer_config.json of {name!r} has a text for {named[0]}, which would be read as the path of "
-                    "a file anywhere; take it out, the vocabulary lies beside it"
-                )
+            _check_settings(source, name)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(
             tokenizer.model_max_length, int | float
@@ -79,3 +96,28 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
             "that can be reached; with HF_HUB_OFFLINE=1 only what the Hub's cache holds can be"
         ) from error
     return tokenizer
+
+
+def _check_settings(source: str, name: str) -> None:
+    """Refuse settings by which a tokenizer would be made of files elsewhere, or of what is no tokenizer.
+
+    Raises:
+        InputError: There are such settings.
+    """
+    settings = get_tokenizer_config(source)
+    named = [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]
+    named += [key for key in _FILES if settings.get(key)]
+    named += ["fast_tokenizer_files"] if "/" in str(settings.get("fast_tokenizer_files")) else []
+    if named:
+        raise InputError(
+            f"tokenizer_config.json of {name!r} has a value for {named[0]}, which would be read as the path of a file "
+            "anywhere; take it out, the vocabulary lies beside it"
+        )
+    kind = str(settings.get("tokenizer_class"))
+    # Of the library's own classes some would read the folder by other rules, and ask whether to run its code.
+    if hasattr(transformers, kind) and (not kind.endswith(_KINDS) or kind.startswith("Auto")):
+        raise InputError(f"tokenizer_config.json of {name!r} names the class {kind!r}, which is no tokenizer")
+    path = cached_file(source, _SPECIAL_TOKENS, **_WHERE_THERE_IS_ONE)
+    tokens = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if strange := [key for key in tokens if not key.endswith(("_token", "_tokens"))]:
+        raise InputError(f"{_SPECIAL_TOKENS} of {name!r} has a value for {strange[0]}, which is no special token")

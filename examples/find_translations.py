@@ -2,8 +2,8 @@
 
     python examples/find_translations.py [EXPORT]
 
-Without an argument it takes the newest run of the quickstart. English sentences search all sentences of another
-language, in the bundled test pairs (the kind of text that the quickstart trains on) and in the Universal Declaration
+Without an argument it takes the newest run of `quickstart_retrieval`. English sentences search all sentences of another
+language, in the bundled test pairs (the kind of text that it trains on) and in the Universal Declaration
 of Human Rights (another kind).
 """
 
@@ -22,10 +22,10 @@ LANGUAGES = ("de", "es", "fr", "ru", "tr", "zh")
 
 
 def newest_export() -> Path:
-    """Return the export of the last quickstart."""
-    exports = sorted(Path("runs/quickstart").glob("*/export"), key=lambda folder: folder.stat().st_mtime)
+    """Return the export of the last run."""
+    exports = sorted(Path("runs/quickstart_retrieval").glob("*/export"), key=lambda folder: folder.stat().st_mtime)
     if not exports:
-        sys.exit("no export in runs/quickstart; run `ernie-m fit --config quickstart` first, or name a folder")
+        sys.exit("no export there; run `ernie-m fit --config quickstart_retrieval` first, or name a folder")
     return exports[-1]
 
 

@@ -60,6 +60,7 @@ def test_the_wheel_carries_recipes_configs_and_samples(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*.yaml"):
             assert f"ernie_m_recipes/_assets/{path.relative_to(ROOT).as_posix()}" in names
     assert {"datamodules/samples/tokenizer/vocab.txt", "ernie_m_recipes/card.csv"} <= names
+    assert {"ernie_m/mini/packed.safetensors", "ernie_m/mini/README.md"} <= names
     assert f"ernie_m_recipes-{ernie_m_recipes.__version__}.dist-info/METADATA" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "recipes/", "configs/"))]
 
@@ -77,8 +78,7 @@ def test_recipes_are_found_far_from_the_checkout(installed: Path, elsewhere: Pat
 def test_the_wheel_parses_and_runs_beside_a_decoy(installed: Path, elsewhere: Path) -> None:
     out = run(installed / "ernie-m", "check", "quickstart", cwd=elsewhere).stdout
     assert "0 problems" in out
-    small = ["--data.train_files={de: train/en-de.tsv.gz}", "--data.validation_files={de: validation/en-de.tsv.gz}"]
-    small += ["--data.global_batch_size=8", f"--data.cache_dir={elsewhere / 'cache'}"]
+    small = ["--data.micro_batch_size=4", f"--data.cache_dir={elsewhere / 'cache'}"]
     run(installed / "ernie-m", "fit", "--config", "quickstart", "--config", "debug/fast_dev_run", *small, cwd=elsewhere)
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+import torch
 import yaml
 from pyarrow import parquet
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
 
 from ernie_m_recipes.card import figures_of
 from ernie_m_recipes.check import RULES, check_recipe, parser, problems
@@ -183,7 +186,8 @@ WITH_A_DATA_SET = [
     entry
     for entry in RECIPES
     if entry not in PAIRS + NAMED_ENTITIES
-    and entry.name not in ("quickstart", "custom/question_answering", "custom/pair_classification")
+    and entry.name
+    not in ("quickstart", "quickstart_retrieval", "custom/question_answering", "custom/pair_classification")
 ]
 
 
@@ -200,7 +204,9 @@ def test_a_recipe_runs_a_step(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     task = recipe.name.partition("/")[0]
-    folder = {"xnli": tiny_xnli, "paws_x": tiny_paws_x, "mlqa": tiny_mlqa}[task]
+    folders = {"xnli": tiny_xnli, "paws_x": tiny_paws_x, "mlqa": tiny_mlqa}
+    assert task in folders, f"a step of {recipe.name} needs tiny data: a fixture in conftest.py, and a place here"
+    folder = folders[task]
     data = [f"--data.path={folder}", "--data.train_languages=[en]"]
     data += [f"--data.train_path={folder / 'train.json'}"] if task == "mlqa" else []
     code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *quick, *data)
@@ -287,15 +293,44 @@ def test_a_recipe_without_training_says_so(command: str, tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_quickstart_runs_a_step_and_needs_no_network(tmp_path: Path, monkeypatch, ernie_m) -> None:
+def test_the_quickstart_runs_a_step_from_the_weights_that_come_along(tmp_path: Path, monkeypatch, ernie_m) -> None:
     monkeypatch.chdir(tmp_path)
-    small = ["--data.train_files={de: train/en-de.tsv.gz}", "--data.validation_files={de: validation/en-de.tsv.gz}"]
-    small += [
+    options = ["--data.test_languages=[zh]", f"--data.cache_dir={tmp_path / 'cache'}", "--data.micro_batch_size=4"]
+    code, _, err = ernie_m("fit", "--config", "quickstart", "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+
+
+def test_an_export_for_retrieval_is_a_sentence_transformer(tmp_path: Path, monkeypatch, ernie_m) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "--data.train_files={de: train/en-de.tsv.gz}",
+        "--data.validation_files={de: validation/en-de.tsv.gz}",
+        "--data.test_files={de: test/en-de.tsv.gz}",
         "--data.global_batch_size=8",
+        "--data.prefix=query: ",
         "--model.from_scratch.hidden_size=32",
+        "--model.pooling=cls",
+        "--trainer.max_steps=1",
+        "--trainer.val_check_interval=1",
+        "--run.evaluate_before_fit=false",
         f"--data.cache_dir={tmp_path / 'cache'}",
     ]
-    code, _, err = ernie_m("fit", "--config", "quickstart", "--config", "debug/fast_dev_run", *small)
+    code, _, err = ernie_m("fit", "--config", "quickstart_retrieval", *options)
+    assert code == 0, err
+    (export,) = tmp_path.rglob("export")
+    texts = ["Opens a dialog.", "Öffnet einen Dialog, in dem Sie die Tabelle umwandeln können. " * 9]
+    model = SentenceTransformer(str(export))
+    assert model.max_seq_length == 64
+    tokenizer, network = AutoTokenizer.from_pretrained(export), AutoModel.from_pretrained(export).eval()
+    prefixed = [f"query: {text}" for text in texts]
+    batch = tokenizer(prefixed, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    with torch.inference_mode():
+        first = network(**batch).last_hidden_state[:, 0]
+    expected = torch.nn.functional.normalize(first, dim=-1)
+    torch.testing.assert_close(model.encode(texts, convert_to_tensor=True).cpu(), expected, atol=1e-5, rtol=0)
+    assert "Before every text stood 'query: '" in (export / "README.md").read_text(encoding="utf-8")
+    # A folder's settings are read again: what looks like YAML there is a text.
+    code, _, err = ernie_m("test", export)
     assert code == 0, err
 
 
