@@ -8,6 +8,7 @@ from typing import Any
 
 from ernie_m.errors import InputError
 from lightning_modules import networks
+from lightning_modules.checkpoint_file import read_checkpoint
 
 from .documents import read_yaml
 from .record import RUN_ALONE, read_results
@@ -183,7 +184,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         return {}
-    content = networks.read_checkpoint(path)
+    content = read_checkpoint(path)
     if "state_dict" not in content:
         raise InputError(f"{path}: no checkpoint of this command: it holds no state_dict")
     return content

@@ -12,6 +12,7 @@ from ernie_m.errors import InputError
 
 from . import networks, processes
 from .active_vocabulary import ActiveEmbedding, follow, put_back, shrink_to_active, token_ids_in_use
+from .checkpoint_file import CONFIG_KEY, read_checkpoint
 from .compilation import CompileChoice
 from .evaluating import EvaluatingModule
 from .networks import Batch
@@ -223,7 +224,7 @@ class TaskModule(EvaluatingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep with the weights what builds their network again, so that loading needs no backbone."""
-        checkpoint[networks.CONFIG_KEY] = networks.config_to_json(self.network.config)
+        checkpoint[CONFIG_KEY] = networks.config_to_json(self.network.config)
         checkpoint["task"] = type(self).__name__
         checkpoint.update(self._record.state_dict())
 
@@ -256,7 +257,7 @@ class TaskModule(EvaluatingModule):
         Raises:
             InputError: It is damaged, of another task, or has arguments that the class does not take.
         """
-        checkpoint = networks.read_checkpoint(Path(checkpoint_path))
+        checkpoint = read_checkpoint(Path(checkpoint_path))
         saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if str(key)[:1] != "_"}
         if "/" in str(saved.get("attn_implementation")):
             # Code on the Hub.

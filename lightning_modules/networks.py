@@ -17,20 +17,13 @@ from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.errors import InputError
 from ernie_m.files import WEIGHT_SUFFIXES, check_links
 
+from .checkpoint_file import CONFIG_KEY, read_checkpoint
+
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
 
 NETWORK_PREFIX = "network."
 """What the network's parameters are prefixed with in a Lightning checkpoint."""
-
-CONFIG_KEY = "network_config"
-"""The key of a Lightning checkpoint under which the network's configuration stands, as JSON."""
-
-
-_KINDS: dict[str, type] = {
-    "state_dict": dict, "hyper_parameters": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,
-    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str, CONFIG_KEY: str,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -283,33 +276,6 @@ def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
     checkpoint = read_checkpoint(path / "meta.pt" if path.is_dir() else path)
     text = checkpoint.get(CONFIG_KEY)
     return None if text is None else config_from_json(text)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file, memory-mapped, without executing anything in it.
-
-    Args:
-        path: A `.ckpt` file.
-
-    Raises:
-        InputError: If there is none, or it is damaged or something else.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch raises anything from EOFError to UnpicklingError for a broken file
-        raise InputError(
-            f"{path} is not a checkpoint that can be read without running code from it: {str(error).strip()[:300]}"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a Lightning checkpoint")
-    for key, kind in _KINDS.items():
-        content = checkpoint.get(key, kind())
-        parts = content.values() if key == "state_dict" and isinstance(content, dict) else ()
-        if not isinstance(content, kind) or not all(isinstance(part, Tensor) for part in parts):
-            raise InputError(f"{path} is damaged: {key} is not what Lightning keeps there")
-    return checkpoint
 
 
 def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:

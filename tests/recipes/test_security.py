@@ -458,6 +458,20 @@ def test_a_linked_checkpoint_continues_no_other_run(folder: Path, trained: Path,
     assert {path: path.read_bytes() for path in private.rglob("*") if path.is_file()} == before
 
 
+def test_lists_of_a_checkpoint_that_share_their_parts_end(folder: Path, ernie_m) -> None:
+    path = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    nested: list[Any] = []
+    for _ in range(60):
+        nested = [nested, nested]
+    content["hyper_parameters"]["attn_implementation"] = nested
+    torch.save(content, path)
+    for words in (["export", folder, "made"], ["validate", folder]):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert "best.ckpt is damaged: it has more than 1,000,000 values" in err
+
+
 def test_trim_report_and_convert_look_for_links_too(folder: Path, trained: Path, tmp_path: Path, ernie_m) -> None:
     (tmp_path / "text.txt").write_text("text\n", encoding="utf-8")
     shutil.move(folder / "export", tmp_path / "private")

@@ -1,0 +1,62 @@
+"""Reading a Lightning checkpoint file without executing anything in it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ernie_m.errors import InputError
+
+CONFIG_KEY = "network_config"
+"""The key of a Lightning checkpoint under which the network's configuration stands, as JSON."""
+
+MOST_VALUES = 1_000_000
+"""Far more than the state of any optimiser has."""
+
+_KINDS: dict[str, type] = {
+    "state_dict": dict, "hyper_parameters": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,
+    "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str, CONFIG_KEY: str,
+}  # fmt: skip
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file, memory-mapped, without executing anything in it.
+
+    Args:
+        path: A `.ckpt` file.
+
+    Raises:
+        InputError: If there is none, or it is damaged or something else.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no checkpoint {path}") from error
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError for a broken file
+        raise InputError(
+            f"{path} is not a checkpoint that can be read without running code from it: {str(error).strip()[:300]}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a Lightning checkpoint")
+    for key, kind in _KINDS.items():
+        content = checkpoint.get(key, kind())
+        parts = content.values() if key == "state_dict" and isinstance(content, dict) else ()
+        if not isinstance(content, kind) or not all(isinstance(part, Tensor) for part in parts):
+            raise InputError(f"{path} is damaged: {key} is not what Lightning keeps there")
+    _check_extent(checkpoint, path)
+    return checkpoint
+
+
+def _check_extent(checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse lists that hold each other so often that whoever looks at all of them, to print one, never ends."""
+    count, left = 0, [*checkpoint.values()]
+    while left:
+        value = left.pop()
+        count += 1
+        if count + len(left) > MOST_VALUES:
+            raise InputError(f"{path} is damaged: it has more than {MOST_VALUES:,} values beside its tensors")
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            left.extend(value)
