@@ -8,7 +8,8 @@ from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from huggingface_hub import snapshot_download
+import yaml
+from huggingface_hub import metadata_load, snapshot_download
 
 from ernie_m.errors import InputError
 
@@ -30,6 +31,8 @@ _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 # How the Hub's layout calls the files of a split; `save_to_disk` writes a folder of the split's name.
 _HUB_ENDING = "-*.parquet"
 _SAVED = "state.json"
+# `https://...`, and fsspec's `zip://FILE::ARCHIVE`.
+_ADDRESS = re.compile(r"://|::")
 _ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
 
 
@@ -135,10 +138,15 @@ def _check_inside(folder: Path, arguments: Mapping[str, str | None]) -> None:
     """Refuse a folder whose README names files elsewhere: what it comes with is all that is read of it."""
     from datasets import load_dataset_builder
 
+    # Addresses would be asked while the builder is made. As YAML, values that stand in many places are written once.
+    card = folder / "README.md"
+    configs = (metadata_load(card) or {}).get("configs") if card.is_file() else None
+    if _ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
+        raise InputError(f"{folder}: its README names data by an address, which lies outside of the folder.")
     rest = {name: value for name, value in arguments.items() if name != "split"}
     files = load_dataset_builder(str(folder), **rest).config.data_files or {}
     for path in (path for paths in files.values() for path in paths):
-        if not Path(path).resolve().is_relative_to(folder):
+        if _ADDRESS.search(path) or not Path(path).resolve().is_relative_to(folder):
             raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
 
 

@@ -127,11 +127,16 @@ def test_a_notebook(options, tiny_checkpoint, tmp_path):
     assert len(model.tables["de"]) == 6
 
 
-def test_a_readme_names_files_of_its_folder_alone(options, tmp_path):
+@pytest.mark.parametrize("place", ["named", "current"])
+def test_a_readme_names_files_of_its_folder_alone(place, options, tmp_path, monkeypatch):
     pairs(2).to_parquet(tmp_path / "private.parquet")
     folder = tmp_path / "hub"
     folder.mkdir()
-    for path in ("../private.parquet", str(tmp_path / "private.parquet")):
+    private = tmp_path / "private.parquet"
+    if place == "current":
+        monkeypatch.chdir(folder)
+        folder = Path()
+    for path in ("../private.parquet", str(private), f"simplecache::{private}", "https://example.org/x.parquet"):
         front = f"configs:\n- config_name: en\n  data_files:\n  - split: train\n    path: {path}\n"
         (folder / "README.md").write_text(f"---\n{front}---\n", encoding="utf-8")
         data = TextClassification(train_files={"en": {"name": "en"}}, path=str(folder), label_names=NAMES, **options)
