@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
+DEEPEST = 50
+"""Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
+
 
 def read_lines(path: Path) -> list[str]:
     """Reads a text file in which every line is a text, an empty one too.
@@ -183,7 +186,18 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
             if not isinstance(record, dict):
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
+            if line.count("{") + line.count("[") > DEEPEST and _depth(record) > DEEPEST:
+                raise InputError(f"{path}, line {number}: nested more than {DEEPEST} deep.")
             yield number, record
+
+
+def _depth(value: Any) -> int:
+    """How many objects and lists hold each other at most."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def table_of_objects(path: Path) -> pa.Table:

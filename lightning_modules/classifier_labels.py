@@ -8,8 +8,14 @@ from ernie_m.errors import InputError
 
 
 def labels_of(config: PreTrainedConfig) -> list[str]:
-    """Return a configuration's label names in the order of the classifier's rows."""
+    """Return a configuration's label names in the order of the classifier's rows.
+
+    Raises:
+        InputError: They are not numbered from 0 without a gap.
+    """
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    if set(names) != set(range(len(names))):
+        raise InputError(f"id2label in a config.json has the numbers {sorted(names)[:10]}; they count rows from 0")
     return [names[index] for index in range(len(names))]
 
 

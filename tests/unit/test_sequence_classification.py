@@ -24,6 +24,7 @@ from transformers import (
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
 from ernie_m.errors import InputError
 from lightning_modules import SequenceClassification, TaskModule, optimization
+from lightning_modules.classifier_labels import labels_of
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
@@ -198,6 +199,11 @@ def test_token_types_go_to_networks_that_have_them(tmp_path: Path) -> None:
     plain.configure_model()
     plain.eval()
     assert torch.equal(plain.logits(batch | {"token_type_ids": types}), plain.logits(batch))
+
+
+def test_labels_that_do_not_count_the_rows_are_refused() -> None:
+    with pytest.raises(InputError, match=r"has the numbers \[0, 5\]; they count rows from 0"):
+        labels_of(ErnieMConfig(id2label={0: "a", 5: "b"}))
 
 
 def test_labels_of_a_fine_tuned_checkpoint_are_matched_by_name(tmp_path: Path) -> None:
