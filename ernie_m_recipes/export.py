@@ -244,7 +244,7 @@ def called(source: str) -> str:
     return path.name if run is None else f"{run.name}/{path.name}"
 
 
-def usage(model: Mapping[str, Any], prefix: str) -> list[str]:
+def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return the lines that say how the network was used for its scores, where a pipeline does not know it by itself.
 
     Args:
