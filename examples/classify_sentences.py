@@ -8,6 +8,7 @@ type. For many sentences use the command: `ernie-m predict EXPORT --input texts.
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -53,8 +54,9 @@ def main() -> None:
     if not sys.stdin.isatty():
         return
     print("Your own sentences, in any language; an empty line ends:")
-    while sentence := input("> ").strip():
-        show(sentence)
+    with suppress(EOFError):
+        while sentence := input("> ").strip():
+            show(sentence)
 
 
 if __name__ == "__main__":
