@@ -7,26 +7,21 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, pad, softplus
+from torch.nn.functional import pad
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
 from . import neighbours, networks, processes, scores
-from .gathering import gather_rows, gather_rows_with_gradient, is_distributed, row_counts
+from .contrast import Contrast, Pooling, digest, pair_losses, pooled
 from .layer_sweep import LayerSweep
 from .module import TaskModule
 from .networks import Batch
 from .optimization import FAMILIES
 
-Pooling = Literal["mean", "cls"]
-Objective = Literal["softmax", "hardest_negative"]
 Counted = Literal["both", "source_to_target", "target_to_source"]
-
-# Odd, and far from the small differences between token ids: 2^64 over the golden ratio, as a signed number.
-_HASH_FACTOR = -7046029254386353131
+_SIDES = ("source", "target")
 
 
 class SentenceRetrieval(TaskModule):
@@ -75,7 +70,7 @@ class SentenceRetrieval(TaskModule):
         *args: Any,
         pooling: Pooling = "mean",
         layer: int | None = None,
-        objective: Objective = "softmax",
+        objective: Contrast = "softmax",
         temperature: float = 0.05,
         learn_temperature: bool = False,
         counted: Counted = "both",
@@ -87,7 +82,7 @@ class SentenceRetrieval(TaskModule):
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling
         self.layer = layer
-        self.objective: Objective = objective
+        self.objective: Contrast = objective
         self.counted: Counted = counted
         self.sweep_layers = sweep_layers
         self._sweep = LayerSweep()
@@ -141,7 +136,7 @@ class SentenceRetrieval(TaskModule):
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=self.layer is not None
         )
         hidden = outputs.last_hidden_state if self.layer is None else outputs.hidden_states[self.layer]
-        return self._pool(hidden, attention_mask)
+        return pooled(hidden, attention_mask, self.pooling)
 
     def embed_layers(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return unit vectors of sentences at every layer, the embeddings first. (batch, layers, width) float32.
@@ -151,13 +146,7 @@ class SentenceRetrieval(TaskModule):
             attention_mask: 1 for a token, 0 for padding. (batch, length) int64
         """
         outputs = self.network(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        return torch.stack([self._pool(hidden, attention_mask) for hidden in outputs.hidden_states], dim=1)
-
-    def _pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        if self.pooling == "cls":
-            return normalize(hidden[:, 0].float())
-        mask = attention_mask[:, :, None].float()
-        return normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0))
+        return torch.stack([pooled(hidden, attention_mask, self.pooling) for hidden in outputs.hidden_states], dim=1)
 
     def embed_pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the unit vectors of the sources and of the targets, from one pass through the network.
@@ -183,46 +172,9 @@ class SentenceRetrieval(TaskModule):
     def loss(self, batch: Batch) -> Tensor:
         """Return this process's share of the loss over the global batch. ()."""
         source, target = self.embed_pairs(batch)
-        counts = row_counts(source.detach())
-        start = sum(counts[: dist.get_rank()]) if is_distributed() else 0
-        own = torch.arange(start, start + len(source), device=source.device)
-        allowed = self._candidates(batch, counts, own)
         scale = 1.0 / self.temperature if self.log_temperature is None else torch.exp(-self.log_temperature)
-        losses: Tensor | float = 0.0
-        # In half precision a cosine over a small temperature has errors of a tenth of a nat.
-        with torch.autocast(source.device.type, enabled=False):
-            for queries, candidates in ((source, target), (target, source)):
-                logits = queries @ gather_rows_with_gradient(candidates, counts).T * scale
-                losses = losses + self._objective(logits.masked_fill(~allowed, -math.inf), own) / 2
+        losses = pair_losses(source, target, _digests(batch), batch["weights"], scale, self.objective)
         return (losses * batch["weights"]).sum() / batch["normaliser"]
-
-    def _objective(self, logits: Tensor, own: Tensor) -> Tensor:
-        """Return every query's loss. (batch,).
-
-        Args:
-            logits: Cosines over the temperature; -inf for what is no candidate. (batch, global)
-            own: The column of every query's translation. (batch,) int64
-        """
-        if self.objective == "softmax":
-            return cross_entropy(logits, own, reduction="none")
-        right = logits.gather(1, own[:, None])[:, 0]
-        hardest = logits.scatter(1, own[:, None], -math.inf).max(dim=1).values
-        # Minus the logarithms of sigmoid(right) and of 1 - sigmoid(hardest).
-        return softplus(-right) + softplus(hardest)
-
-    def _candidates(self, batch: Batch, counts: list[int], own: Tensor) -> Tensor:
-        """Return which pairs of the global batch each own pair is told apart from, and itself. (batch, global) bool.
-
-        Fillers are no candidates; nor is a pair with the same source or the same target sentence: its other half is a
-        right answer, or as good as one.
-        """
-        weights = gather_rows(batch["weights"], counts)
-        allowed = (weights > 0).expand(len(own), -1).clone()
-        for side in ("source", "target"):
-            digest = _digest(batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"])
-            allowed &= digest[:, None] != gather_rows(digest, counts)[None, :]
-        allowed[torch.arange(len(own), device=own.device), own] = True
-        return allowed
 
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of the evaluation before."""
@@ -252,9 +204,7 @@ class SentenceRetrieval(TaskModule):
         else:
             source, target = self.embed_pairs(batch)
         rows |= {"source": source, "target": target}
-        for side in ("source", "target"):
-            rows[f"{side}_digest"] = _digest(batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"])
-        return rows
+        return rows | {f"{side}_digest": values for side, values in _digests(batch).items()}
 
     def score(self, rows: Batch, missing: int) -> tuple[pa.Table, dict[str, float]]:
         """Make one language's table and its accuracy@1 in both directions."""
@@ -285,8 +235,6 @@ class SentenceRetrieval(TaskModule):
         return (shares["source_to_target"] + shares["target_to_source"]) / 2
 
 
-def _digest(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return one number per sentence, equal for equal sentences whatever their padding. (batch,) int64."""
-    positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
-    factors = (positions * _HASH_FACTOR) ^ (positions << 17)
-    return ((input_ids + 1) * attention_mask * factors).sum(dim=1)
+def _digests(batch: Batch) -> dict[str, Tensor]:
+    """Return a number for every sentence of either side that its duplicates share. (batch,) int64 each."""
+    return {side: digest(batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"]) for side in _SIDES}
