@@ -9,6 +9,7 @@ from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .conll import CoNLL
 from .extractive_questions import ExtractiveQuestions
 from .mlqa import MLQA
+from .multilingual import Multilingual
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
 from .sib200 import SIB200
@@ -27,6 +28,7 @@ __all__ = [
     "EvalBatchSampler",
     "ExtractiveQuestions",
     "MicroBatch",
+    "Multilingual",
     "ParallelText",
     "Split",
     "TaskDataModule",

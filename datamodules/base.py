@@ -161,8 +161,8 @@ class TaskDataModule(LightningDataModule):
     # What a subclass says.
 
     @abstractmethod
-    def read(self, split: str, language: str, parts: Parts) -> pa.Table:
-        """Reads and checks what `encode` needs of one split and language."""
+    def read(self, split: str, language: str, parts: Parts) -> pa.Table | Iterator[pa.Table]:
+        """Reads and checks what `encode` needs of one split and language, at once or some rows at a time."""
 
     @abstractmethod
     def encode(self, table: pa.Table) -> pa.Table:
@@ -203,6 +203,11 @@ class TaskDataModule(LightningDataModule):
             tables: Language to predictions.
         """
         raise NotImplementedError
+
+    def may_be_empty(self, split: str) -> bool:
+        """Whether a language of a split may have no rows, beside others that have: it is left out then."""
+        # A score without one of its languages would be another score.
+        return split == Split.TRAIN
 
     def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
         """The rows of one split and language that are used, ascending; None for all of them."""
@@ -297,7 +302,7 @@ class TaskDataModule(LightningDataModule):
     def load(self, split: str, download: bool) -> None:
         """Reads and tokenises all languages of a split, or opens what was tokenised before.
 
-        Languages without rows are left out of a training on several.
+        Languages without rows are left out where `may_be_empty` says so.
 
         Args:
             split: "train", "validation", "test" or "predict".
@@ -308,7 +313,7 @@ class TaskDataModule(LightningDataModule):
         """
         for language in self._store.load(self, Split(split), self._tokenizer_digest, download):
             del self._files[Split(split)][language]
-            self.train_languages.remove(language)
+        self.train_languages = list(self._files[Split.TRAIN])
 
     # Lightning's hooks.
 

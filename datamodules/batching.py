@@ -140,7 +140,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
         own = self.state_dict()
         if not all(isinstance(state.get(name), int) for name in own):
             raise InputError(f"The checkpoint is damaged: the place in the data is {state}; it needs {', '.join(own)}.")
-        differing = [name for name in ("examples", "global_batch_size", "seed") if state[name] != own[name]]
+        differing = [name for name in own if name not in ("epoch", "consumed") and state[name] != own[name]]
         if differing:
             listed = ", ".join(f"{name} was {state[name]} and is {own[name]}" for name in differing)
             raise InputError(f"Cannot continue in the middle of the data: {listed}. Resume with the former values.")
@@ -154,12 +154,7 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
     def global_batches(self, epoch: int) -> list[Indices]:
         """The rows of every global batch of an epoch, the same on every process, shorter rows first in each."""
         rng = np.random.default_rng((self.seed, epoch))
-        batches: list[Indices] = []
-        for members in self._members:
-            group = self._like_length(rng.permutation(members), rng)
-            if self._keys is not None:
-                group = _separate(group, self._keys, self.lengths)
-            batches += group
+        batches = self.batches_of(epoch, rng)
         order: list[int] = rng.permutation(len(batches)).tolist()
         order.sort(key=lambda i: len(batches[i]) < self.global_batch_size)
         if self.longest_first:
@@ -168,10 +163,20 @@ class TrainBatchSampler(Sampler[list[MicroBatch]]):
             order.insert(0, longest)
         return [batches[i] for i in order]
 
-    def _like_length(self, shuffled: Indices, rng: np.random.Generator) -> list[Indices]:
+    def batches_of(self, epoch: int, rng: np.random.Generator) -> list[Indices]:
+        """The rows of every global batch of an epoch, whose order is drawn afterwards; shorter rows first in each."""
+        batches: list[Indices] = []
+        for members in self._members:
+            group = self.like_length(rng.permutation(members), rng, self.global_batch_size)
+            if self._keys is not None:
+                group = _separate(group, self._keys, self.lengths)
+            batches += group
+        return batches
+
+    def like_length(self, shuffled: Indices, rng: np.random.Generator, batch_size: int) -> list[Indices]:
         """Cuts shuffled rows into batches of like length, one of them short where the size does not divide."""
-        full, rest = divmod(len(shuffled), self.global_batch_size)
-        sizes = np.full(full + (rest > 0), self.global_batch_size)
+        full, rest = divmod(len(shuffled), batch_size)
+        sizes = np.full(full + (rest > 0), batch_size)
         if rest:
             sizes[rng.integers(len(sizes))] = rest
         pools = max(1, round(len(sizes) / self.pool_batches))

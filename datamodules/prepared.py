@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def content_digest(dataset: "Dataset") -> str:
 def prepared(
     folder: Path,
     key: Mapping[str, Any],
-    read: Callable[[], pa.Table],
+    read: Callable[[], pa.Table | Iterator[pa.Table]],
     encode: Callable[[pa.Table], pa.Table],
     rows_at_once: int,
     what: str,
@@ -58,7 +59,7 @@ def prepared(
     Args:
         folder: The cache folder; made if absent.
         key: All that the rows depend on, as JSON can hold it.
-        read: Reads the raw rows.
+        read: Reads the raw rows, all at once or some at a time, so that they never are in memory together.
         encode: Turns some raw rows into encoded ones; may give more or fewer.
         rows_at_once: Raw rows that are encoded at once.
         what: What the rows are, for the progress.
@@ -76,31 +77,46 @@ def prepared(
     path = folder / f"{name}.arrow"
     if path.exists() and (found := _open_whole(path)) is not None:
         return found
-    table = read()
-    if not table.num_rows:
-        return Dataset.from_dict({})
     began = time.monotonic()
     with (
         _writing(folder),
-        whole(path) as partial,
         # Where `map` leaves its own unfinished file when the disk is full.
         TemporaryDirectory(dir=folder, prefix=".") as scratch,
         plain_progress(rank_zero_info),
     ):
-        Dataset(table).with_format("arrow").map(
-            encode,
-            batched=True,
-            batch_size=rows_at_once,
-            writer_batch_size=rows_at_once,
-            remove_columns=table.column_names,
-            cache_file_name=str(Path(scratch) / partial.name),
-            # Otherwise the tokenizer is pickled and hashed, which takes seconds and depends on its path.
-            new_fingerprint=name,
-            desc=f"tokenising {what}",
-        )
-        (Path(scratch) / partial.name).replace(partial)
-    rank_zero_info(f"tokenising {what}: {table.num_rows:,} rows in {time.monotonic() - began:.1f} s")
+        raw = _raw_rows(read(), Path(scratch) / "raw.arrow")
+        if not len(raw):
+            return Dataset.from_dict({})
+        with whole(path) as partial:
+            raw.map(
+                encode,
+                batched=True,
+                batch_size=rows_at_once,
+                writer_batch_size=rows_at_once,
+                remove_columns=raw.column_names,
+                cache_file_name=str(Path(scratch) / partial.name),
+                # Otherwise the tokenizer is pickled and hashed, which takes seconds and depends on its path.
+                new_fingerprint=name,
+                desc=f"tokenising {what}",
+            )
+            (Path(scratch) / partial.name).replace(partial)
+    rank_zero_info(f"tokenising {what}: {len(raw):,} rows in {time.monotonic() - began:.1f} s")
     return Dataset.from_file(str(path))
+
+
+def _raw_rows(found: pa.Table | Iterator[pa.Table], path: Path) -> "Dataset":
+    """The rows that were read; those that come some at a time are kept in a file."""
+    from datasets import Dataset
+
+    if isinstance(found, pa.Table):
+        return Dataset(found).with_format("arrow")
+    first = next(found, None)
+    if first is None:
+        return Dataset.from_dict({})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, first.schema) as stream:
+        for table in chain([first], found):
+            stream.write_table(table)
+    return Dataset.from_file(str(path)).with_format("arrow")
 
 
 def _open_whole(path: Path) -> "Dataset | None":
@@ -122,6 +138,7 @@ def _open_whole(path: Path) -> "Dataset | None":
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         remedy = "Free some space, or name" if error.errno == errno.ENOSPC else "Name"

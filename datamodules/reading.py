@@ -1,7 +1,7 @@
 """Reads columns of files, text and Parquet alike, and of data sets, and names the place of what is wrong."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -18,7 +18,7 @@ from . import text_files
 from .sources import Parts
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
+    from datasets import Dataset, Features, IterableDataset
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 _TYPED = (".parquet", ".arrow")
@@ -34,17 +34,19 @@ class SourceRows:
         table: The columns, in the order asked for.
         parts: What to call each part, with the number of its rows.
         lines: The line on which each row of a text file ends, one array a part; None for others.
+        before: Rows of the first part that come before these.
     """
 
     table: pa.Table
     parts: tuple[tuple[str, int], ...]
     lines: tuple[NDArray[np.int64] | None, ...]
+    before: int = 0
 
     def where(self, row: int) -> str:
         """The file and line (otherwise row, from 1) that row number `row` (from 0) comes from."""
         for (name, count), lines in zip(self.parts, self.lines, strict=True):
             if row < count:
-                return f"{name}, row {row + 1}" if lines is None else f"{name}, line {lines[row]}"
+                return f"{name}, row {self.before + row + 1}" if lines is None else f"{name}, line {lines[row]}"
             row -= count
         raise IndexError(row)
 
@@ -83,6 +85,46 @@ def read_rows(parts: Parts, columns: Sequence[str], *, header: bool = True, opti
     return SourceRows(table, tuple(counts), tuple(lines))
 
 
+def rows_in_parts(parts: Parts, columns: Sequence[str], header: bool, at_once: int) -> Iterator[SourceRows]:
+    """Reads columns of rows of one kind, some at a time, so that memory does not grow with the files.
+
+    Args:
+        parts: As in `read_rows`, or where one column is asked for also `.txt` (and `.txt.gz`), a text a line; data sets
+            that are streamed too.
+        columns: As in `read_rows`.
+        header: As in `read_rows`.
+        at_once: How many rows.
+
+    Yields:
+        The rows, in order.
+
+    Raises:
+        InputError: As in `read_rows`.
+    """
+    for part in parts:
+        before = 0
+        for table, lines in _tables_in(part, columns, header, at_once):
+            yield SourceRows(table, ((_name(part), table.num_rows),), (lines,), before)
+            before += table.num_rows
+
+
+def _tables_in(
+    part: "Path | Dataset | IterableDataset", columns: Sequence[str], header: bool, at_once: int
+) -> Iterator[tuple[pa.Table, NDArray[np.int64] | None]]:
+    from datasets import Dataset
+
+    kind = _kind(part, (*SUFFIXES, ".txt")) if isinstance(part, Path) else ""
+    if isinstance(part, Path) and kind == ".txt":
+        yield from text_files.lines_in_parts(part, columns[0], at_once)
+    elif isinstance(part, Path) and kind == ".jsonl":
+        yield from text_files.read_jsonl(part, columns, (), at_once)
+    elif isinstance(part, Path) and kind not in _TYPED:
+        yield from text_files.read_separated(part, columns, header, _separator(kind), (), at_once)
+    else:
+        tables = _typed_tables(part, at_once) if isinstance(part, Path) else part.with_format("arrow").iter(at_once)
+        yield from ((_columns_of(Dataset(table), _name(part), columns, ()), None) for table in tables)
+
+
 def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
     """Reads all columns of a file, whatever they hold, in the file's order.
 
@@ -116,16 +158,30 @@ def open_dataset(path: Path) -> "Dataset":
     Raises:
         InputError: It is neither.
     """
-    from datasets import Dataset, load_dataset
+    from datasets import Dataset
 
     try:
         if path.suffix == ".arrow":
             return Dataset.from_file(str(path))
-        if not pq.read_metadata(path).num_rows:
-            return Dataset(pq.read_schema(path).empty_table())
-        # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and time.
-        rows = load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
-        return Dataset(pa.concat_tables(rows.with_format("arrow").iter(batch_size=_AT_ONCE)))
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
+
+
+def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
+    """The rows of a file that `open_dataset` reads, some at a time; an empty table where there are none."""
+    from datasets import Dataset, load_dataset
+
+    try:
+        if path.suffix == ".arrow":
+            yield from Dataset.from_file(str(path)).with_format("arrow").iter(at_once)
+        elif not pq.read_metadata(path).num_rows:
+            yield pq.read_schema(path).empty_table()
+        else:
+            # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and
+            # time.
+            rows = load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
+            yield from rows.with_format("arrow").iter(at_once)
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -207,17 +263,17 @@ def _read_part(
     if kind in _TYPED:
         return _columns_of(open_dataset(part), str(part), columns, optional), None
     if kind == ".jsonl":
-        return text_files.read_jsonl(part, columns, optional)
-    return text_files.read_separated(part, columns, header, _separator(kind), optional)
+        return next(text_files.read_jsonl(part, columns, optional, None))
+    return next(text_files.read_separated(part, columns, header, _separator(kind), optional, None))
 
 
-def _kind(path: Path) -> str:
-    """The format of a file that is there, as its name says: one of `SUFFIXES`."""
+def _kind(path: Path, known: Sequence[str] = SUFFIXES) -> str:
+    """The format of a file that is there, as its name says: one of those that are known."""
     text_files.check_is_file(path)
     is_packed = path.suffix == ".gz"
     kind = path.with_suffix("").suffix if is_packed else path.suffix
-    if kind not in SUFFIXES or (is_packed and kind in _TYPED):
-        raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(SUFFIXES)} (or .gz after).")
+    if kind not in known or (is_packed and kind in _TYPED):
+        raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(known)} (or .gz after).")
     return kind
 
 

@@ -17,9 +17,9 @@ from .prepared import content_digest
 from .tokens import file_digest
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
-Parts: TypeAlias = "Sequence[Path | Dataset]"
+Parts: TypeAlias = "Sequence[Path | Dataset | IterableDataset]"
 """What rows are read from: files or data sets, one after the other."""
 
 Reference = str | dict[str, str]
@@ -42,10 +42,12 @@ class Source(NamedTuple):
     Attributes:
         parts: Files, or data sets, one after the other.
         name: What to call them: a path, or a Hub id with its commit.
+        known: What tells their content from other content, where it is read only while it comes.
     """
 
-    parts: "list[Path | Dataset]"
+    parts: "list[Path | Dataset | IterableDataset]"
     name: str
+    known: str | None = None
 
     @property
     def first(self) -> str:
@@ -59,12 +61,19 @@ class Source(NamedTuple):
 
     def digest(self) -> str:
         """The SHA-256 of the content, wherever it lies."""
+        if self.known is not None:
+            return self.known
         digests = [file_digest(part) if isinstance(part, Path) else content_digest(part) for part in self.parts]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def find_source(
-    root: str | None, reference: "Reference | Dataset", revision: str | None, download: bool, split: str
+    root: str | None,
+    reference: "Reference | Dataset",
+    revision: str | None,
+    download: bool,
+    split: str,
+    streaming: bool = False,
 ) -> Source:
     """Finds what a reference names.
 
@@ -75,12 +84,13 @@ def find_source(
         revision: Branch, tag or commit on the Hub; None for its main branch.
         download: Whether to ask the Hub; False to use what another process downloaded.
         split: What `load_dataset` is asked for where its arguments do not say.
+        streaming: Whether what it finds is read while it comes.
 
     Raises:
         InputError: There is nothing of that name, or the Hub cannot be reached.
     """
     if isinstance(reference, Mapping):
-        return _loaded(root, {"split": str(split), "revision": revision, **reference})
+        return _loaded(root, {"split": str(split), "revision": revision, **reference}, streaming)
     if not isinstance(reference, str):
         return Source([reference], f"a data set of {len(reference)} rows")
     if root is None:
@@ -111,7 +121,7 @@ def _downloaded(dataset: str, pattern: str, revision: str | None, download: bool
         raise _unreachable(dataset, error) from error
 
 
-def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
+def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool) -> Source:
     """What `load_dataset` finds by its own rules: names of configurations, splits, files, folders."""
     from datasets import load_dataset
 
@@ -124,7 +134,10 @@ def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
     try:
         if folder.is_dir():
             _check_inside(folder.resolve(), arguments)
-        found = load_dataset(str(folder.resolve()) if folder.is_dir() else root, **arguments)
+        place = str(folder.resolve()) if folder.is_dir() else root
+        if streaming:
+            return _streamed(place, arguments, f"{root} ({said})")
+        found = load_dataset(place, **arguments)
     except InputError:
         raise
     except ValueError as error:
@@ -132,6 +145,16 @@ def _loaded(root: str | None, arguments: dict[str, str | None]) -> Source:
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
         raise _unreachable(root, error) from error
     return Source([found], f"{root} ({said})")
+
+
+def _streamed(place: str, arguments: Mapping[str, str | None], name: str) -> Source:
+    """What `load_dataset` finds, read while it comes: known by the files' places and versions, not by their content."""
+    from datasets import load_dataset_builder
+
+    rest = {key: value for key, value in arguments.items() if key != "split"}
+    builder = load_dataset_builder(place, **rest)
+    known = hashlib.sha256(repr((builder.hash, builder.config_id, arguments["split"])).encode()).hexdigest()
+    return Source([builder.as_streaming_dataset(arguments["split"])], name, known)
 
 
 def _check_inside(folder: Path, arguments: Mapping[str, str | None]) -> None:

@@ -62,7 +62,7 @@ class Store:
             download: Whether to ask the Hub; False to use what another process downloaded.
 
         Returns:
-            The languages of a training on several that have no rows.
+            The languages that have no rows, where some may.
 
         Raises:
             InputError: There are no data, they cannot be used, or the cache cannot be written.
@@ -82,7 +82,7 @@ class Store:
         empty = [
             language for language, source in found.items() if not self._load(data, split, language, source, tokenizer)
         ]
-        if empty and (split != Split.TRAIN or len(empty) == len(languages)):
+        if empty and (not data.may_be_empty(split) or len(empty) == len(languages)):
             # A score without one of its languages would be another score.
             raise InputError(f"{found[empty[0]].name}: the {split} split of '{empty[0]}' is empty.")
         for language in empty:
@@ -189,7 +189,9 @@ def texts_in(data: "TaskDataModule", language: str) -> Iterator[str]:
         raise InputError(f"there are no data in '{language}'; the languages of the data are {known}.")
     yield from [data.prefix] if data.prefix else []
     for split in splits:
-        for column in data.read(split, language, data.files(split, language, download=True).parts).columns:
+        found = data.read(split, language, data.files(split, language, download=True).parts)
+        tables = [found] if isinstance(found, pa.Table) else found
+        for column in (column for table in tables for column in table.columns):
             values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
             if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
                 yield from (value.as_py() for value in values)

@@ -101,8 +101,8 @@ def names_of_columns(path: Path, separator: str) -> list[str]:
 
 
 def read_separated(
-    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str]
-) -> tuple[pa.Table, NDArray[np.int64]]:
+    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str], at_once: int | None
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
     """Reads columns of a CSV or TSV file as text.
 
     Args:
@@ -111,15 +111,15 @@ def read_separated(
         header: Whether the first line names them; otherwise there must be exactly these.
         separator: A comma, for fields that are quoted where needed, or a tab, for fields that never are.
         optional: Those of the columns that are null where the file lacks them.
+        at_once: Rows of a part; None for the whole file in one.
 
-    Returns:
+    Yields:
         The columns, and the line on which each row ends.
 
     Raises:
         InputError: The file is broken or lacks a column.
     """
-    values: list[list[Any]] = [[] for _ in columns]
-    lines: list[int] = []
+    part = _Part(path, columns)
     with located(path):
         records = _records(path, separator)
         names = next(records, (0, []))[1] if header else list(columns)
@@ -131,47 +131,90 @@ def read_separated(
                 raise InputError(
                     f"{path}, line {line}: {len(record)} fields where {len(names)} are expected ({', '.join(names)})."
                 )
-            for column, place in zip(values, places, strict=True):
-                column.append(None if place is None else record[place])
-            lines.append(line)
-    return _as_table(path, columns, values, lines)
+            part.add(line, [None if place is None else record[place] for place in places])
+            if len(part.lines) == at_once:
+                yield part.taken()
+    yield part.taken()
 
 
-def read_jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> tuple[pa.Table, NDArray[np.int64]]:
+def read_jsonl(
+    path: Path, columns: Sequence[str], optional: Sequence[str], at_once: int | None
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
     """Reads keys of the objects of a JSONL file, their values as they are.
 
     Args:
         path: The file.
         columns: The keys to read; `a.b` is the key `b` of the object under `a`.
         optional: Those that are null where an object lacks them.
+        at_once: Rows of a part; None for the whole file in one.
 
-    Returns:
+    Yields:
         The columns, and the line of each row.
 
     Raises:
         InputError: The file is broken, an object lacks a key, or the values of a key are of several types.
     """
-    values: list[list[Any]] = [[] for _ in columns]
-    lines: list[int] = []
+    part = _Part(path, columns)
     with located(path):
         for number, record in _objects(path):
             try:
-                for column, name in zip(values, columns, strict=True):
-                    column.append(_value(record, name, optional=name in optional))
+                part.add(number, [_value(record, name, optional=name in optional) for name in columns])
             except KeyError as error:
                 raise _absent(f"{path}, line {number}", error.args[0], _keys(record)) from None
-            lines.append(number)
-    return _as_table(path, columns, values, lines)
+            if len(part.lines) == at_once:
+                yield part.taken()
+    yield part.taken()
 
 
-def _as_table(
-    path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]
-) -> tuple[pa.Table, NDArray[np.int64]]:
-    try:
-        arrays = [pa.array(column) for column in values]
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-        raise _mixed(path, columns, values, lines) from error
-    return pa.table(arrays, names=list(columns)), np.asarray(lines, dtype=np.int64)
+def lines_in_parts(path: Path, column: str, at_once: int) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Reads a text file in which every line is a text, as `read_lines`.
+
+    Args:
+        path: The file, compressed where its name ends in `.gz`.
+        column: What to call the texts.
+        at_once: Lines of a part.
+
+    Yields:
+        The texts, and the line of each.
+
+    Raises:
+        InputError: The file cannot be read or is not UTF-8.
+    """
+    part = _Part(path, [column])
+    with located(path), _open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            part.add(number, [line.removesuffix("\n").removesuffix("\r")])
+            if len(part.lines) == at_once:
+                yield part.taken()
+    yield part.taken()
+
+
+class _Part:
+    """Rows of a file that become a table together."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = list(columns)
+        self._empty()
+
+    def _empty(self) -> None:
+        self.lines: list[int] = []
+        self._values: list[list[Any]] = [[] for _ in self.columns]
+
+    def add(self, line: int, row: Sequence[Any]) -> None:
+        for column, value in zip(self._values, row, strict=True):
+            column.append(value)
+        self.lines.append(line)
+
+    def taken(self) -> tuple[pa.Table, NDArray[np.int64]]:
+        """The rows so far, with the line of each; the next part begins."""
+        try:
+            arrays = [pa.array(column) for column in self._values]
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+            raise _mixed(self.path, self.columns, self._values, self.lines) from error
+        lines = np.asarray(self.lines, dtype=np.int64)
+        self._empty()
+        return pa.table(arrays, names=self.columns), lines
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -249,7 +249,7 @@ class ErnieMModel(ErnieMPreTrainedModel):
     def forward(
         self,
         input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | BlockMask | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         first_token_only: bool = False,
@@ -260,7 +260,8 @@ class ErnieMModel(ErnieMPreTrainedModel):
         Args:
             input_ids: `(batch, length)`; give these or `inputs_embeds`.
             attention_mask: `(batch, length)`, 1 for real tokens; or `(batch, 1 or heads, length, length)`, boolean or
-                integer (True attends), or floating point (added to the scores), which eager attention and SDPA take.
+                integer (True attends), or floating point (added to the scores), which eager attention and SDPA take;
+                or a `BlockMask`, which FlexAttention takes.
                 Where it is None, padding is told by the pad id; with `inputs_embeds` every position attends.
             position_ids: `(batch, length)`, counted from 0; running numbers by default, also over padding.
             inputs_embeds: `(batch, length, hidden)`.
@@ -312,7 +313,9 @@ class ErnieMModel(ErnieMPreTrainedModel):
                 "the tokenizer and the weights do not belong together, load both from the same folder"
             )
 
-    def _attention_mask(self, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | BlockMask | None:
+    def _attention_mask(self, attention_mask: Tensor | BlockMask | None, embedded: Tensor) -> Tensor | BlockMask | None:
+        if isinstance(attention_mask, BlockMask):
+            return attention_mask
         if attention_mask is not None and attention_mask.ndim not in (2, 4):
             raise InputError(
                 f"attention_mask has shape {tuple(attention_mask.shape)}; "

@@ -1,12 +1,14 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
 from .module import TaskModule
+from .pretraining import Pretraining
 from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
 from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
 __all__ = [
+    "Pretraining",
     "QuestionAnswering",
     "SentenceRetrieval",
     "SequenceClassification",

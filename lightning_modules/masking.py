@@ -7,12 +7,22 @@ number of devices, in any micro-batch and after a resume, and no generator has a
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .networks import Batch
+from .objectives import is_target
+
+BERT = (0.8, 0.1, 0.1)
+"""Shares of the chosen tokens that become the mask, become another token, and stay (Devlin et al., 2019)."""
+
+ONLY_MASKS = (1.0, 0.0, 0.0)
 
 # splitmix64's increment and factors (Steele, Lea and Flood, 2014), as signed numbers.
 _STEP = 0x9E3779B97F4A7C15 - 2**64
 _FACTORS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
 _LARGEST = torch.iinfo(torch.int64).max
+# What is drawn by a row's draw.
+_CHOICE, _REPLACEMENT = 100, 101
 # The bits of a draw that a float32 holds exactly.
 _BITS = 24
 
@@ -44,7 +54,7 @@ def uniform(values: Tensor) -> Tensor:
     Args:
         values: (...) int64
     """
-    return _shifted(values, 64 - _BITS).float() / 2**_BITS
+    return _shifted(values, 64 - _BITS).float().div(2**_BITS)
 
 
 def pick(values: Tensor, count: int) -> Tensor:
@@ -105,3 +115,53 @@ def hide(
     replaced = chosen & ~masked & (kind < shares[0] + shares[1])
     others = ordinary[pick(draws(rows[:, None], places, 1), len(ordinary))]
     return torch.where(masked, mask_id, torch.where(replaced, others, input_ids))
+
+
+class Masker(nn.Module):
+    """Hides tokens of rows, of either sentence of a pair the same share.
+
+    Args:
+        kinds: What each id of the vocabulary is: 0 a special token, 1 a part of a word, 2 a word's beginning.
+            (vocabulary,)
+        mask_id: Id of the mask.
+        rate: Share of the ordinary tokens to hide.
+        whole_words: Whether all tokens of a word are hidden together.
+    """
+
+    is_special: Tensor
+    begins_word: Tensor
+    ordinary: Tensor
+
+    def __init__(self, kinds: Tensor, mask_id: int, rate: float, whole_words: bool) -> None:
+        super().__init__()
+        self.register_buffer("is_special", kinds == 0, persistent=False)
+        self.register_buffer("begins_word", kinds == 2, persistent=False)
+        self.register_buffer("ordinary", torch.nonzero(kinds > 0)[:, 0], persistent=False)
+        self.mask_id = mask_id
+        self.rate = rate
+        self.whole_words = whole_words
+
+    def is_ordinary(self, batch: Batch) -> Tensor:
+        """Return which tokens are neither special nor padding. (batch, length) bool."""
+        return ~self.is_special[batch["input_ids"]] & batch["attention_mask"].bool()
+
+    def forward(
+        self, batch: Batch, rows: Tensor, shares: Sequence[float], targets: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Return which tokens are to be predicted, bool, and the ids to give instead, int64. Both (batch, length).
+
+        Args:
+            batch: `input_ids`, `attention_mask` and `target_start`.
+            rows: A draw for each row. (batch,) int64
+            shares: As in `hide`.
+            targets: Whether tokens of the second sentence are hidden too.
+        """
+        ids, ordinary, second = batch["input_ids"], self.is_ordinary(batch), is_target(batch)
+        units = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        if self.whole_words:
+            units = (self.begins_word[ids] | ~ordinary).cumsum(dim=1)
+        choice = draws(rows, _CHOICE)
+        chosen = choose(choice, units, ordinary & ~second, self.rate)
+        if targets:
+            chosen = chosen | choose(choice, units, ordinary & second, self.rate)
+        return chosen, hide(draws(rows, _REPLACEMENT), ids, chosen, self.mask_id, self.ordinary, shares)

@@ -33,12 +33,14 @@ class MemoryLimit:
 
     Args:
         option: The option of the command that sets the limit from the start.
+
+    Attributes:
         may_split: Whether the task admits parts of a batch.
     """
 
-    def __init__(self, option: str, may_split: bool = True) -> None:
+    def __init__(self, option: str) -> None:
         self.option = option
-        self.may_split = may_split
+        self.may_split = True
         self._tokens: int | None = None
 
     def attempt(self, batch: list[Batch], run: Callable[[list[Batch]], T], step: int, may_retry: bool) -> T:

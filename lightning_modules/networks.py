@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
+from ernie_m.configuration import POSITION_OFFSET
 from ernie_m.errors import InputError
 from ernie_m.files import WEIGHT_SUFFIXES, check_links
 
@@ -210,6 +211,12 @@ def new_network(auto_class: Any, config: PreTrainedConfig, attn_implementation: 
 
 def _attention(name: str) -> dict[str, str]:
     return {} if name == "auto" else {"attn_implementation": name}
+
+
+def longest_input(config: PreTrainedConfig) -> int:
+    """Return how many tokens an ERNIE-M or XLM-R takes: the first positions of its table are never used."""
+    unused = POSITION_OFFSET if config.model_type == "ernie_m" else (config.pad_token_id or 0) + 1
+    return int(config.max_position_embeddings) - unused
 
 
 def network_inputs(network: PreTrainedModel, batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:

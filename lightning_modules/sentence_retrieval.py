@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -63,8 +63,6 @@ class SentenceRetrieval(TaskModule):
         kwargs: See `args`.
     """
 
-    max_micro_batches: ClassVar[int | None] = 1
-
     def __init__(
         self,
         *args: Any,
@@ -78,6 +76,7 @@ class SentenceRetrieval(TaskModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.need_whole_batch()
         if temperature <= 0:
             raise InputError(f"temperature is {temperature}; it must be above 0")
         self.pooling: Pooling = pooling

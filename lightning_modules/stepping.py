@@ -1,6 +1,6 @@
 """How a task trains: exact micro-batches, fewer rows at once where memory is short, losses and answers watched."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -31,13 +31,16 @@ class SteppingModule(LightningModule):
 
     network: PreTrainedModel
     torch_compile: CompileChoice
-    max_micro_batches: ClassVar[int | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.train_accuracy = ShareOfRight()
-        self._memory_limit = MemoryLimit("data.micro_batch_tokens", may_split=self.max_micro_batches is None)
+        self._memory_limit = MemoryLimit("data.micro_batch_tokens")
         self._loss_watch: LossWatch | None = None
+
+    def need_whole_batch(self) -> None:
+        """Refuse several micro-batches in a step, for a loss that is about all rows of the global batch at once."""
+        self._memory_limit.may_split = False
 
     def loss(self, batch: Batch) -> Tensor:
         """Return a micro-batch's share of the global batch's loss: sum of loss x weight, over `normaliser`. ()."""
@@ -103,8 +106,7 @@ class SteppingModule(LightningModule):
         """Keep the gradients of the first micro-batches; `training_step` has cleared those of the step before."""
 
     def _check_micro_batches(self, batch: list[Batch]) -> None:
-        limit = self.max_micro_batches
-        if limit is not None and len(batch) > limit:
+        if not self._memory_limit.may_split and len(batch) > 1:
             raise InputError(
                 f"{type(self).__name__} needs the whole batch at once and got {len(batch)} micro-batches; set "
                 "micro_batch_size to the global batch size over the number of devices, or use a smaller global batch"

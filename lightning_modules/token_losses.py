@@ -31,7 +31,7 @@ def token_losses(head: Head, hidden: Tensor, labels: Tensor, vocabulary: int) ->
         return _of_part(head, hidden, labels)
     found = [
         checkpoint(_of_part, head, *part, use_reentrant=False, preserve_rng_state=False)
-        for part in zip(hidden.split(at_once), labels.split(at_once), strict=True)
+        for part in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
     ]
     losses, right = zip(*found, strict=True)
     return torch.cat(losses), torch.cat(right)
@@ -51,5 +51,5 @@ def likeliest(head: Head, hidden: Tensor, admitted: Tensor) -> Tensor:
         admitted: The ids to choose from. (ids,) int64
     """
     at_once = max(1, _LOGITS // max(1, len(admitted)))
-    parts = [admitted[head(part)[:, admitted].argmax(dim=-1)] for part in hidden.split(at_once)]
+    parts = [admitted[head(part)[:, admitted].argmax(dim=-1)] for part in torch.split(hidden, at_once)]
     return torch.cat(parts) if parts else admitted.new_empty(0)

@@ -1,0 +1,86 @@
+"""Which objective of a pre-training each row of a batch is given."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ernie_m.errors import InputError
+
+from .networks import Batch
+
+OF_TEXTS = ("mmlm", "btmlm")
+OF_PAIRS = ("tlm", "camlm", "xlco")
+
+
+def languages_of(name: str) -> list[str]:
+    """Return the language of a text, or both of a pair.
+
+    Args:
+        name: One of the data module's languages: "de", or "en-de" for pairs.
+    """
+    return name.split("-")
+
+
+def check_shares(shares: Mapping[str, float], weights: Mapping[str, float]) -> None:
+    """Refuse shares and weights of losses that cannot be meant.
+
+    Args:
+        shares: Objective to its share of the rows of its kind.
+        weights: Objective to what its loss is multiplied with.
+
+    Raises:
+        InputError: An objective is unknown, a number is negative, or the shares of a kind do not sum to 1.
+    """
+    known = (*OF_TEXTS, *OF_PAIRS)
+    for option, values in (("shares", shares), ("loss_weights", weights)):
+        if unknown := [name for name in values if name not in known]:
+            raise InputError(f"{option} names {unknown[0]!r}; the objectives are {', '.join(known)}")
+        if any(value < 0 for value in values.values()):
+            raise InputError(f"{option} is {dict(values)}; none may be negative")
+    for kind, names in (("texts", OF_TEXTS), ("pairs", OF_PAIRS)):
+        own = {name: shares[name] for name in names if name in shares}
+        if own and abs(sum(own.values()) - 1) > 1e-6:
+            raise InputError(f"shares gives the {kind} {own}, which sum to {sum(own.values())}; they must sum to 1")
+    if not any(shares.values()):
+        raise InputError(f"shares is {dict(shares)}; give at least one of {', '.join(known)} a share")
+
+
+def is_target(batch: Batch) -> Tensor:
+    """Return which tokens belong to a row's second sentence. (batch, length) bool."""
+    places = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
+    return places >= batch["target_start"][:, None]
+
+
+def _rows(batch: Batch, chosen: Tensor) -> Batch:
+    """Return some rows of a batch, without the padding that none of them needs."""
+    part = {key: values[chosen] if values.ndim else values for key, values in batch.items()}
+    length = int(part["attention_mask"].sum(dim=1).max())
+    return {key: values[:, :length] if values.ndim == 2 else values for key, values in part.items()}
+
+
+def shared_out(
+    batch: Batch, rows: Tensor, place: Tensor, shares: Mapping[str, float], everywhere: bool
+) -> Iterator[tuple[str, Batch, Tensor]]:
+    """Yield the objectives that rows of a batch are given, with these rows and their draws.
+
+    Args:
+        batch: Texts and pairs.
+        rows: A draw for each row. (batch,) int64
+        place: A number from 0 to below 1 for each row, which says among its kind's objectives where it falls. (batch,)
+        shares: Objective to its share of the rows of its kind.
+        everywhere: Whether an objective without rows gets one of weight 0: several processes must each come by every
+            parameter, and by what they do together.
+    """
+    is_pair = batch["target_start"] < batch["attention_mask"].sum(dim=1)
+    for kind, of_kind in ((OF_TEXTS, ~is_pair), (OF_PAIRS, is_pair)):
+        own = [name for name in kind if name in shares]
+        end = 0.0
+        for name in own:
+            start, end = end, end + shares[name] if name != own[-1] else 1.0
+            chosen = of_kind & (place >= start) & (place < end)
+            if bool(chosen.any()):
+                yield name, _rows(batch, chosen), rows[chosen]
+            elif everywhere:
+                first = torch.arange(len(chosen), device=chosen.device) == 0
+                yield name, _rows(batch | {"weights": torch.zeros_like(batch["weights"])}, first), rows[:1]
