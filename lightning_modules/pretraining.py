@@ -129,15 +129,23 @@ class Pretraining(TaskModule):
             InputError: The data have no texts, or no pairs, for an objective; or a checkpoint had other languages.
         """
         super().setup(stage)
-        data: Any = getattr(self.trainer, "datamodule", None)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.read_vocabulary(data)
+        if stage == "fit":
+            self._check_data(data)
+
+    def read_vocabulary(self, data: Any) -> None:
+        """Take over what the data say of their tokens, and of the languages of texts and pairs.
+
+        Args:
+            data: A data module, or what has its `token_kinds()`, `mask_token_id` and `pair_separators`.
+        """
         self.separators = int(data.pair_separators)
         self.masker = Masker(torch.from_numpy(data.token_kinds()), data.mask_token_id, self.mask_rate, self.whole_words)
         own = [languages_of(name) for name in self.languages]
         self.token_languages = list(dict.fromkeys(language for languages in own for language in languages))
         sides = [[self.token_languages.index(languages[side]) for languages in own] for side in (0, -1)]
         self.register_buffer("_languages_of", torch.tensor(sides).T, persistent=False)
-        if stage == "fit":
-            self._check_data(data)
 
     def _check_data(self, data: Any) -> None:
         is_pair = [len(languages_of(name)) == 2 for name in data.train_languages]
@@ -206,13 +214,16 @@ class Pretraining(TaskModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return a micro-batch's share of the global batch's loss. ()."""
-        rows = self._draws_of(batch, self.trainer.global_step)
-        total = batch["weights"].new_zeros(())
+        trainer = processes.trainer_of(self)
+        rows = self._draws_of(batch, trainer.global_step if trainer else 0)
         place = uniform(draws(rows, _OBJECTIVE))
-        for objective, part, own in shared_out(batch, rows, place, self.shares, self.trainer.world_size > 1):
+        total = batch["weights"].new_zeros(())
+        several = trainer is not None and trainer.world_size > 1
+        for objective, part, own in shared_out(batch, rows, place, self.shares, everywhere=several):
             loss = self._losses[objective](self, part, own)
             total = total + self.loss_weights.get(objective, 1.0) * loss
-            self.log(f"train/{objective}_loss", loss.detach(), batch_size=1, rank_zero_only=True)
+            if trainer:
+                self.log(f"train/{objective}_loss", loss.detach(), batch_size=1, rank_zero_only=True)
         return total
 
     def _draws_of(self, batch: Batch, step: int) -> Tensor:
