@@ -222,7 +222,7 @@ class Multilingual(TaskDataModule):
         return rows, [len(first) + 2 for first in ids[0]], cut
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 

@@ -79,7 +79,9 @@ def fitting(tokenizer: PreTrainedTokenizerBase, source: str, target: str, longes
     """
 
     def ids(texts: list[str]) -> list[list[int]]:
-        found: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        # Not verbose: lines may be longer than what the network takes.
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        found: list[list[int]] = encoded["input_ids"]
         return found
 
     def first_sentences(count: int) -> list[str]:
