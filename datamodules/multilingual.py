@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from ernie_m.errors import InputError
+from ernie_m.errors import InputError, check_positive
 
 from .base import TaskDataModule
 from .batching import TrainBatchSampler
@@ -19,7 +19,7 @@ from .loading import RowSet
 from .mixture import MixtureSampler
 from .packing import SPECIAL, fitting, packed, token_kinds
 from .reading import rows_in_parts, texts_of
-from .sources import Parts, Reference, Source, find_source
+from .sources import SAMPLES, Parts, Reference, Source, find_source
 from .splits import Split
 from .tokens import filling, lengths, ragged
 
@@ -43,19 +43,24 @@ class Multilingual(TaskDataModule):
     What is read lies in files on the disk and never in memory as a whole, but for 24 bytes a row that its order takes.
 
     Args:
+        path: Folder or Hub data set that the files lie in, or "bundled" for the sample that comes with the package;
+            None where they are paths of their own.
         train_files: Language to texts: files, patterns or folders, or arguments of `load_dataset`, as in all data
             modules; a file whose name ends in `.txt` or `.txt.gz` has a text on each line.
         validation_files: The same for validation.
         test_files: The same for test.
+        pairs_path: Folder or Hub data set that the files of pairs lie in; that of `path` where null.
         train_pairs: "en-de" to pairs of English and German: TSV without header, or files with the columns named below.
         validation_pairs: The same for validation.
         test_pairs: The same for test.
         held_out: Share of the training texts and pairs to validate on instead, for languages that have no data for
             that. Which they are is told by a hash of the text, the source of a pair: the same text never is in both.
-        text_column: Column of the texts, in files that have columns.
+        text_column: Column of the texts, in files that have columns: its name, or in CSV and TSV files without header
+            its number, from 1. Where languages differ, language to column.
         source_column: Column of the first sentences of pairs; None for TSV files without header, whose first column it
             is. `a.b` is the field `b` of objects in column `a`; `{source}` and `{target}` stand for the languages.
         target_column: Column of the second sentences, likewise; None together with `source_column`.
+        max_lines: At most so many lines of a language are trained on, its first ones; all where null.
         pack: Whether a row holds several lines.
         pair_share: Share of pairs in a training batch, where there are texts too.
         alpha: How much a language's size counts: it is drawn in proportion to its rows to the power of `alpha`. 0.5 is
@@ -68,16 +73,19 @@ class Multilingual(TaskDataModule):
     def __init__(
         self,
         *args: Any,
+        path: str | None = None,
         train_files: Mapping[str, Reference] | None = None,
         validation_files: Mapping[str, Reference] | None = None,
         test_files: Mapping[str, Reference] | None = None,
+        pairs_path: str | None = None,
         train_pairs: Mapping[str, Reference] | None = None,
         validation_pairs: Mapping[str, Reference] | None = None,
         test_pairs: Mapping[str, Reference] | None = None,
         held_out: float = 0.0,
-        text_column: str = "text",
+        text_column: str | int | dict[str, str | int] = "text",
         source_column: str | None = None,
         target_column: str | None = None,
+        max_lines: int | None = None,
         pack: bool = True,
         pair_share: float = 0.5,
         alpha: float = 0.5,
@@ -89,6 +97,7 @@ class Multilingual(TaskDataModule):
         held = {language for language in train if held_out and language not in validation}
         super().__init__(  # type: ignore[misc]
             *args,
+            path=str(SAMPLES / "parallel") if path == "bundled" else path,
             train_files=train,
             validation_files=validation | {language: train[language] for language in train if language in held},
             test_files=_joined("test", test_files, test_pairs),
@@ -104,6 +113,13 @@ class Multilingual(TaskDataModule):
                 f"source_column is {source_column!r} and target_column is {target_column!r}; name both, or neither for"
                 " TSV files without a header."
             )
+        check_positive(max_lines=max_lines)
+        if isinstance(text_column, Mapping) and (
+            lacks := [name for name in train_files or () if name not in text_column]
+        ):
+            raise InputError(f"text_column names no column for '{lacks[0]}': {dict(text_column)}.")
+        self.max_lines = max_lines
+        self.pairs_path = str(SAMPLES / "parallel") if pairs_path == "bundled" else pairs_path
         self.held_out = held_out
         self._held_out = held
         self.text_column = text_column
@@ -146,16 +162,18 @@ class Multilingual(TaskDataModule):
         """What the rows of one split and language are read from; held-out rows from the training data."""
         found = Split.TRAIN if language in self._held_out else Split(split)
         reference = self.reference(split, language)
-        return find_source(self.path, reference, self.revision, download, found, streaming=self.streaming)
+        root = self.pairs_path if self.pairs_path is not None and is_pair(language) else self.path
+        return find_source(root, reference, self.revision, download, found, streaming=self.streaming)
 
     def may_be_empty(self, split: str) -> bool:
         """Whether a language may lack rows: one with few has none that are held out."""
         return super().may_be_empty(split) or (split == Split.VALIDATION and bool(self._held_out))
 
-    def columns(self, language: str) -> tuple[list[str], bool]:
-        """The columns to read, and whether files with columns name them in their first line."""
+    def columns(self, language: str) -> tuple[list[str], bool | None]:
+        """The columns to read, and whether the first line names them; None where they are numbers."""
         if not is_pair(language):
-            return [self.text_column], True
+            found = self.text_column[language] if isinstance(self.text_column, Mapping) else self.text_column
+            return [str(found)], None if isinstance(found, int) else True
         if self.source_column is None or self.target_column is None:
             return ["source", "target"], False
         source, target = language.split("-")
@@ -166,7 +184,7 @@ class Multilingual(TaskDataModule):
         """Reads the texts, or both sides of the pairs, that are in the split."""
         columns, header = self.columns(language)
         names = ["source", "target"] if is_pair(language) else ["text"]
-        empty = 0
+        empty = taken = 0
         for rows in rows_in_parts(parts, columns, header, self.rows_at_once):
             table = pa.table([texts_of(rows, column) for column in columns], names=names)
             blank = [pc.equal(pc.utf8_trim_whitespace(column), "") for column in table.columns]
@@ -175,7 +193,12 @@ class Multilingual(TaskDataModule):
             table = table.filter(has_text)
             if language in self._held_out:
                 table = table.filter(pa.array(self._is_in(split, table.column(0))))
+            if self.max_lines is not None and split == Split.TRAIN:
+                table = table.slice(0, self.max_lines - taken)
             yield table
+            taken += table.num_rows
+            if split == Split.TRAIN and taken == self.max_lines:
+                break
         if empty:
             rank_zero_info(f"{split}/{language}: {empty:,} lines without text are skipped")
 
@@ -233,7 +256,13 @@ class Multilingual(TaskDataModule):
     def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns, the packing and what is held out."""
         held_out = [split, self.held_out] if language in self._held_out else None
-        return {"rows": "multilingual", "columns": self.columns(language), "pack": self.pack, "held_out": held_out}
+        return {
+            "rows": "multilingual",
+            "columns": self.columns(language),
+            "pack": self.pack,
+            "held_out": held_out,
+            "max_lines": self.max_lines if split == Split.TRAIN else None,
+        }
 
     def summary(self, rows: "Dataset") -> str:
         """How many pairs were cut."""

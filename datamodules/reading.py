@@ -85,14 +85,14 @@ def read_rows(parts: Parts, columns: Sequence[str], *, header: bool = True, opti
     return SourceRows(table, tuple(counts), tuple(lines))
 
 
-def rows_in_parts(parts: Parts, columns: Sequence[str], header: bool, at_once: int) -> Iterator[SourceRows]:
+def rows_in_parts(parts: Parts, columns: Sequence[str], header: bool | None, at_once: int) -> Iterator[SourceRows]:
     """Reads columns of rows of one kind, some at a time, so that memory does not grow with the files.
 
     Args:
         parts: As in `read_rows`, or where one column is asked for also `.txt` (and `.txt.gz`), a text a line; data sets
             that are streamed too.
         columns: As in `read_rows`.
-        header: As in `read_rows`.
+        header: As in `read_rows`; None where the columns are called by their numbers, "1" the first.
         at_once: How many rows.
 
     Yields:
@@ -109,7 +109,7 @@ def rows_in_parts(parts: Parts, columns: Sequence[str], header: bool, at_once: i
 
 
 def _tables_in(
-    part: "Path | Dataset | IterableDataset", columns: Sequence[str], header: bool, at_once: int
+    part: "Path | Dataset | IterableDataset", columns: Sequence[str], header: bool | None, at_once: int
 ) -> Iterator[tuple[pa.Table, NDArray[np.int64] | None]]:
     from datasets import Dataset
 

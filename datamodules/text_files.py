@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -101,14 +102,20 @@ def names_of_columns(path: Path, separator: str) -> list[str]:
 
 
 def read_separated(
-    path: Path, columns: Sequence[str], header: bool, separator: str, optional: Sequence[str], at_once: int | None
+    path: Path,
+    columns: Sequence[str],
+    header: bool | None,
+    separator: str,
+    optional: Sequence[str],
+    at_once: int | None,
 ) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
     """Reads columns of a CSV or TSV file as text.
 
     Args:
         path: The file.
         columns: The columns to read.
-        header: Whether the first line names them; otherwise there must be exactly these.
+        header: Whether the first line names them; False where there must be exactly these, None where they are called
+            "1", "2" and so on.
         separator: A comma, for fields that are quoted where needed, or a tab, for fields that never are.
         optional: Those of the columns that are null where the file lacks them.
         at_once: Rows of a part; None for the whole file in one.
@@ -123,6 +130,10 @@ def read_separated(
     with located(path):
         records = _records(path, separator)
         names = next(records, (0, []))[1] if header else list(columns)
+        if header is None:
+            first = next(records, (0, list(columns)))
+            names = [str(number) for number in range(1, len(first[1]) + 1)]
+            records = chain([first] if first[0] else [], records)
         check_columns(f"{path}", [column for column in columns if column not in optional], names)
         at = {name: place for place, name in reversed(list(enumerate(names)))}
         places = [at.get(column) for column in columns]
