@@ -60,7 +60,7 @@ class Multilingual(TaskDataModule):
         source_column: Column of the first sentences of pairs; None for TSV files without header, whose first column it
             is. `a.b` is the field `b` of objects in column `a`; `{source}` and `{target}` stand for the languages.
         target_column: Column of the second sentences, likewise; None together with `source_column`.
-        max_lines: At most so many lines of a language are trained on, its first ones; all where null.
+        max_lines: At most so many lines of a language's training data are used, its first ones; all where null.
         pack: Whether a row holds several lines.
         pair_share: Share of pairs in a training batch, where there are texts too.
         alpha: How much a language's size counts: it is drawn in proportion to its rows to the power of `alpha`. 0.5 is
@@ -184,6 +184,8 @@ class Multilingual(TaskDataModule):
         """Reads the texts, or both sides of the pairs, that are in the split."""
         columns, header = self.columns(language)
         names = ["source", "target"] if is_pair(language) else ["text"]
+        held_out = language in self._held_out
+        limit = self.max_lines if held_out or split == Split.TRAIN else None
         empty = taken = 0
         for rows in rows_in_parts(parts, columns, header, self.rows_at_once):
             table = pa.table([texts_of(rows, column) for column in columns], names=names)
@@ -191,13 +193,11 @@ class Multilingual(TaskDataModule):
             has_text = pc.invert(blank[0] if len(blank) == 1 else pc.or_(*blank))
             empty += table.num_rows - pc.sum(has_text).as_py() if table.num_rows else 0
             table = table.filter(has_text)
-            if language in self._held_out:
-                table = table.filter(pa.array(self._is_in(split, table.column(0))))
-            if self.max_lines is not None and split == Split.TRAIN:
-                table = table.slice(0, self.max_lines - taken)
-            yield table
-            taken += table.num_rows
-            if split == Split.TRAIN and taken == self.max_lines:
+            if limit is not None:
+                table = table.slice(0, limit - taken)
+                taken += table.num_rows
+            yield table.filter(pa.array(self._is_in(split, table.column(0)))) if held_out else table
+            if taken == limit:
                 break
         if empty:
             rank_zero_info(f"{split}/{language}: {empty:,} lines without text are skipped")
@@ -261,7 +261,7 @@ class Multilingual(TaskDataModule):
             "columns": self.columns(language),
             "pack": self.pack,
             "held_out": held_out,
-            "max_lines": self.max_lines if split == Split.TRAIN else None,
+            "max_lines": self.max_lines,
         }
 
     def summary(self, rows: "Dataset") -> str:

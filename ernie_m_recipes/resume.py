@@ -56,6 +56,8 @@ MAY_MOVE = (
     "data.init_args.tokenizer",
     "data.init_args.train_files.*",
     "data.init_args.validation_files.*",
+    "data.init_args.train_pairs.*",
+    "data.init_args.validation_pairs.*",
 )
 """What may lie at another place: the network is the checkpoint's, and the data module compares the tokenised data."""
 

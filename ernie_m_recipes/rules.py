@@ -28,8 +28,10 @@ def headline_of(settings: Settings) -> str:
 def trains(settings: Settings) -> bool:
     """Say whether a recipe names training data; one that does not is there to be tested alone."""
     data = arguments(settings, "data")
-    named = [data[key] for key in ("train_languages", "train_files") if key in data]
-    return not named or bool(named[0])
+    if "train_languages" in data:
+        return bool(data["train_languages"])
+    named = [data[key] for key in ("train_files", "train_pairs") if key in data]
+    return not named or any(named)
 
 
 def training_data(settings: Settings) -> Iterator[str]:

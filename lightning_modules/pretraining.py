@@ -1,6 +1,7 @@
 """Pre-training with ERNIE-M's objectives (arXiv 2012.15674), and those that it is held against."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from ernie_m.errors import InputError
 
 from . import networks, pair_rows, processes
+from .checkpoint_file import read_checkpoint
 from .contrast import Pooling, digest, pair_losses, pooled
 from .cross_attention import cross_attention, for_attention
 from .masking import BERT, ONLY_MASKS, Masker, draws, uniform
@@ -184,6 +186,8 @@ class Pretraining(TaskModule):
         if self.has_language_embeddings:
             self.language_embeddings = nn.Embedding(len(self.token_languages), config.hidden_size)
             nn.init.zeros_(self.language_embeddings.weight)
+            if self.init_from and Path(self.init_from).is_file():
+                self._take_over_languages(self.language_embeddings, Path(self.init_from))
         if set(self.shares) == {"xlco"}:
             # DDP would wait for their gradients.
             for name, parameter in network.named_parameters():
@@ -191,6 +195,14 @@ class Pretraining(TaskModule):
                     parameter.requires_grad_(False)
         if processes.is_sharded(self):
             raise InputError("pre-training does not go with ModelParallelStrategy; set trainer.strategy to ddp")
+
+    def _take_over_languages(self, embeddings: nn.Embedding, path: Path) -> None:
+        """Copy the vectors of languages that the checkpoint of `init_from` has."""
+        checkpoint = read_checkpoint(path)
+        found = checkpoint.get("state_dict", {}).get("language_embeddings.weight")
+        for place, language in enumerate(checkpoint.get("languages", ()) if found is not None else ()):
+            if language in self.token_languages:
+                embeddings.weight.data[self.token_languages.index(language)] = found[place]
 
     def on_fit_start(self) -> None:
         """Check that pseudo tokens have room behind the longest text.

@@ -148,6 +148,24 @@ def test_what_is_held_out_is_told_by_the_text(make, tmp_path: Path) -> None:
     assert len(loaded(own, "validation")["en"]) == len(loaded(own)["en"]) == len(ENGLISH)
 
 
+def test_only_the_first_lines_and_columns_by_their_number(make, tmp_path: Path) -> None:
+    whole = loaded(make(pack=False))
+    for held_out in (0.0, 0.2):
+        data = make(pack=False, max_lines=20, held_out=held_out)
+        rows = loaded(data)
+        for language, found in rows.items():
+            assert sorted(found + (loaded(data, "validation")[language] if held_out else [])) == sorted(
+                whole[language][:20]
+            )
+    pairs = str(tmp_path / "en-de.tsv")
+    by_number = {"train_files": {"en": pairs, "de": pairs}, "text_column": {"en": 1, "de": 2}, "pack": False}
+    assert loaded(make(**by_number)) == whole
+    with pytest.raises(InputError, match="no column '3'; it has '1', '2'"):
+        loaded(make(**by_number | {"text_column": 3}))
+    with pytest.raises(InputError, match="text_column names no column for 'de'"):
+        make(**by_number | {"text_column": {"en": 1}})
+
+
 def test_all_formats_give_the_same_rows(make, tmp_path: Path) -> None:
     table = pa.table({"text": ENGLISH, "translation": [{"en": a, "de": b} for a, b in PAIRS]})
     (tmp_path / "hub" / "en").mkdir(parents=True)
@@ -304,3 +322,16 @@ def test_a_training_goes_on_to_the_bit(make, tmp_path: Path, sample_tokenizer_di
     module = Pretraining.load_from_checkpoint(tmp_path / "again" / "step=12.ckpt")
     assert module.language_embeddings.weight.equal(again["language_embeddings.weight"])
     assert module.token_languages == ["en", "de"]
+    further = Pretraining(
+        str(sample_tokenizer_dir),
+        from_scratch={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+        init_from=str(tmp_path / "again" / "step=12.ckpt"),
+        shares={"btmlm": 1.0},
+        language_embeddings=True,
+    )
+    further.languages = ["fr", "de"]
+    further.read_vocabulary(make())
+    further.configure_model()
+    assert not further.language_embeddings.weight[0].any()
+    assert further.language_embeddings.weight[1].equal(again["language_embeddings.weight"][1])
+    assert further.network.lm_head.bias.equal(again["network.lm_head.bias"])
