@@ -95,13 +95,17 @@ class Multilingual(TaskDataModule):
         train = _joined("train", train_files, train_pairs)
         validation = _joined("validation", validation_files, validation_pairs)
         held = {language for language in train if held_out and language not in validation}
+        if kwargs.get("predict_path") is not None:
+            raise InputError(
+                "A pre-training predicts no file. Its export completes texts in transformers' fill-mask pipeline, and"
+                " tasks are fine-tuned from it, as --model.backbone."
+            )
         super().__init__(  # type: ignore[misc]
             *args,
             path=str(SAMPLES / "parallel") if path == "bundled" else path,
             train_files=train,
             validation_files=validation | {language: train[language] for language in train if language in held},
             test_files=_joined("test", test_files, test_pairs),
-            predict_path=None,
             predict_language=None,
             **kwargs,
         )

@@ -1,5 +1,6 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +24,7 @@ from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
 from .trust import Values, task_at
 
+_PAIR = re.compile(r"[a-z]{2,3}-[a-z]{2,3}")
 FACTS = "export.json"
 CARD = "README.md"
 AUTO_CLASSES = {
@@ -195,7 +197,10 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
         results: Its results.json; may be empty.
     """
     arguments = config["data"].get("init_args", {})
-    languages = sorted(set(results.get("test") or results.get("validate") or {}) - {MEAN})
+    names = set(results.get("test") or results.get("validate") or {}) - {MEAN}
+    # What is scored may be a pair of languages.
+    parts = [name.split("-") if _PAIR.fullmatch(name) else [name] for name in names]
+    languages = sorted({language for part in parts for language in part})
     code = isinstance(network, ernie_m.ErnieMPreTrainedModel)
     front: dict[str, Any] = {"library_name": "transformers"}
     if code:
@@ -265,6 +270,8 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
         vectors = "`last_hidden_state`" if layer is None else f"`hidden_states[{layer}]`"
         pooled = "the first token" if arguments.get("pooling") == "cls" else "the mean over all tokens but padding"
         text = f"A sentence's vector is {pooled} of {vectors}, scaled to length 1; the nearest by cosine counts."
+    elif task == "Pretraining":
+        text = "It completes masked tokens; other tasks are fine-tuned from it, with this folder as `--model.backbone`."
     else:
         return before
     return [*before, text, ""]

@@ -144,6 +144,20 @@ def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_articles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in Wikipedia's layout: a configuration for each language, named in its README."""
+    root = tmp_path_factory.mktemp("articles")
+    configurations = []
+    for seed, language in enumerate(LANGUAGES):
+        draw = random.Random(seed)
+        rows = [{"title": word, "text": " ".join(draw.choices(WORDS, k=60))} for word in WORDS]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), root / f"{language}.parquet")
+        configurations.append({"config_name": f"20231101.{language}", "data_files": f"{language}.parquet"})
+    (root / "README.md").write_text(f"---\n{json.dumps({'configs': configurations})}\n---\n", encoding="utf-8")
+    return root
+
+
 def column_file(count: int, seed: int, columns: int) -> str:
     """Sentences in which houses are places and people persons, tags last."""
     draw = random.Random(seed)

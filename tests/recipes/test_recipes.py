@@ -12,7 +12,7 @@ import torch
 import yaml
 from pyarrow import parquet
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, pipeline
 
 from ernie_m_recipes.card import figures_of
 from ernie_m_recipes.check import RULES, check_recipe, parser, problems
@@ -182,10 +182,11 @@ def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) 
 
 PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
 NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/", "custom/token_labels"))]
+PRETRAINING = [entry for entry in RECIPES if entry.name.startswith("pretraining/")]
 WITH_A_DATA_SET = [
     entry
     for entry in RECIPES
-    if entry not in PAIRS + NAMED_ENTITIES
+    if entry not in PAIRS + NAMED_ENTITIES + PRETRAINING
     and entry.name
     not in ("quickstart", "quickstart_retrieval", "custom/question_answering", "custom/pair_classification")
 ]
@@ -234,6 +235,65 @@ def test_a_recipe_of_sentence_pairs_runs_a_step(
     assert code == 0, err
     assert ("accuracy by layer" in out) != is_trained
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", PRETRAINING, ids=lambda entry: entry.name)
+def test_a_recipe_of_pre_training_runs_a_step(
+    recipe: Entry, quick: list[str], tiny_articles: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """The small ones on two of their own files, the large ones on a folder of each data set's layout."""
+    monkeypatch.chdir(tmp_path)
+    if recipe.name.endswith("_base"):
+        options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+        options += [f"--data.path={tiny_articles}", f"--data.pairs_path={tiny_pairs}", "--data.held_out=0.3"]
+        options += ["--data.train_files={en: {name: 20231101.en}, de: {name: 20231101.de}}"]
+        files = "de-en/{split}-*.parquet"
+    else:
+        options = [word for word in quick if word.startswith(("--data.cache", "--trainer."))]
+        options += ["--data.train_files={en: train/en-de.tsv.gz, de: train/en-de.tsv.gz}", "--data.max_lines=100"]
+        options += ["--data.global_batch_size=8", "--data.micro_batch_size=4", "--data.eval_tokens_per_batch=256"]
+        files = "{split}/en-de.tsv.gz"
+    for split in ("train", "validation"):
+        options += [f"--data.{split}_pairs={{en-de: {files.replace('{split}', split)}}}"]
+    code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *options)
+    assert code == 0, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pre_training_through_the_commands(tmp_path: Path, monkeypatch, ernie_m) -> None:
+    """Its export completes texts, and is what a task goes on from."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--data.train_files={en: train/en-de.tsv.gz, de: train/en-de.tsv.gz}", "--data.max_lines=200"]
+    options += [f"--data.{split}_pairs={{en-de: {split}/en-de.tsv.gz}}" for split in ("train", "validation", "test")]
+    options += ["--model.from_scratch.hidden_size=36", "--model.from_scratch.num_hidden_layers=1"]
+    options += ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--run.test_after_fit=true"]
+    options += ["--data.max_length=48", f"--data.cache_dir={tmp_path / 'cache'}", "--data.eval_tokens_per_batch=2048"]
+    code, out, err = ernie_m("fit", "--config", "pretraining/tiny", *options)
+    assert code == 0, err
+    assert "test camlm_accuracy  test retrieval" in out
+    (run,) = (tmp_path / "runs" / "pretraining" / "tiny").iterdir()
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    scores = {"accuracy", "loss", "camlm_accuracy", "camlm_loss", "retrieval", "examples"}
+    assert scores <= results["test"]["en-de"].keys()
+    card = (run / "export" / "README.md").read_text(encoding="utf-8")
+    assert "language:\n- de\n- en\n" in card
+    assert "It completes masked tokens" in card
+    assert "language" not in (run / "export" / "config.json").read_text(encoding="utf-8")
+    found = pipeline("fill-mask", model=str(run / "export"), top_k=2)("Opens a [MASK].")
+    assert len(found) == 2
+    for words, expected, message in (
+        (["test", run / "export"], 0, "test camlm_accuracy"),
+        (["report", run], 0, "camlm_accuracy  retrieval"),
+        (["predict", run, "--input", run / "config.yaml"], 2, "A pre-training predicts no file"),
+    ):
+        code, out, err = ernie_m(*words)
+        assert code == expected, err
+        assert message in out + err
+    retrieval = [f"--data.{split}_files={{de: {split}/en-de.tsv.gz}}" for split in ("train", "validation", "test")]
+    retrieval += [f"--model.backbone={run / 'export'}", "--model.from_scratch=null"]
+    retrieval += [f"--data.cache_dir={tmp_path / 'cache'}"]
+    code, _, err = ernie_m("fit", "--config", "quickstart_retrieval", "--config", "debug/fast_dev_run", *retrieval)
+    assert code == 0, err
 
 
 @pytest.mark.parametrize("recipe", NAMED_ENTITIES, ids=lambda entry: entry.name)

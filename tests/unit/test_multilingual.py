@@ -234,6 +234,7 @@ def test_a_language_with_one_sentence_is_trained_on_and_not_validated(make, tmp_
         ({"train_files": {"zh-CN": "x"}}, "train_files names 'zh-CN'; a language of texts has no '-'"),
         ({"train_pairs": {"de": "x"}}, "train_pairs names 'de'; a pair is two languages"),
         ({"source_column": "a"}, "name both, or neither"),
+        ({"predict_path": "a.txt"}, "A pre-training predicts no file"),
     ],
 )
 def test_options_that_cannot_be_meant(make, changes: dict[str, Any], message: str) -> None:
