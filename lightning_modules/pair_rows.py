@@ -23,7 +23,8 @@ def sides(batch: Batch, separators: int, pad_id: int) -> dict[str, tuple[Tensor,
         ("source", torch.zeros_like(ends), batch["target_start"]),
         ("target", last_of_source, ends),
     ):
-        lengths = end - start
+        # A text that stands in for a pair, with a weight of 0, has no second sentence.
+        lengths = (end - start).clamp(min=1)
         places = torch.arange(int(lengths.max()), device=ids.device)
         mask = (places < lengths[:, None]).long()
         taken = ids.gather(1, (start[:, None] + places).clamp(max=ids.shape[1] - 1))

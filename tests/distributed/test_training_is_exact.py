@@ -72,6 +72,22 @@ def test_retrieval(strategy: str, world: int, launch: Launch, worker: ModuleType
     assert all(rank["results"] == found[0]["results"] for rank in found)
 
 
+@pytest.mark.parametrize("shares", [{"mmlm": 0.5, "btmlm": 0.5, "tlm": 0.5, "camlm": 0.5}, {"mmlm": 1.0, "xlco": 1.0}])
+def test_pre_training_hides_and_learns_the_same_on_any_number_of_processes(
+    shares: dict[str, float], launch: Launch, tmp_path: Path
+) -> None:
+    """Although a process may have no row of some objective."""
+    arguments = {"shares": shares, "mask_rate": 0.4, "language_embeddings": True}
+    alone = launch(1, task="pretraining", strategy="auto", arguments=arguments, folder=tmp_path / "alone")[0]
+    parts = 1 if "xlco" in shares else 2
+    together = launch(2, task="pretraining", strategy="ddp", arguments=arguments, micro_batches=parts)
+    for found in together:
+        assert found["state"].keys() == alone["state"].keys()
+        for name, value in alone["state"].items():
+            torch.testing.assert_close(found["state"][name], value, rtol=0, atol=1e-4, msg=name)
+        assert found["results"]["en"] == pytest.approx(alone["results"]["en"])
+
+
 @pytest.mark.parametrize(("strategy", "world"), [("auto", 1), ("ddp", 2)])
 def test_hardest_negatives_are_those_of_the_whole_batch(
     strategy: str, world: int, launch: Launch, worker: ModuleType, tmp_path: Path

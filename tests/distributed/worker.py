@@ -14,8 +14,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
-from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
-from lightning_modules import SentenceRetrieval, SequenceClassification, compilation
+from ernie_m import ErnieMConfig, ErnieMForMaskedLM, ErnieMForSequenceClassification, ErnieMModel
+from lightning_modules import Pretraining, SentenceRetrieval, SequenceClassification, compilation
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SETTINGS: dict[str, Any] = {
@@ -47,7 +47,8 @@ def make_backbone(folder: Path, task: str) -> None:
         initializer_range=0.3,
     )
     config.id2label, config.label2id = dict(enumerate(LABELS)), {name: i for i, name in enumerate(LABELS)}
-    network = ErnieMModel(config) if task == "retrieval" else ErnieMForSequenceClassification(config)
+    classes = {"retrieval": ErnieMModel, "pretraining": ErnieMForMaskedLM}
+    network = classes.get(task, ErnieMForSequenceClassification)(config)
     network.save_pretrained(folder)
 
 
@@ -66,7 +67,12 @@ def global_batches(task: str) -> list[dict[str, torch.Tensor]]:
         batch["weights"] = torch.ones(rows)
         for side in ("source_", "target_") if task == "retrieval" else ("",):
             batch[f"{side}input_ids"], batch[f"{side}attention_mask"] = sentences(rng, rows)
-        if task != "retrieval":
+        if task == "pretraining":
+            # Every other row is a pair.
+            lengths = batch["attention_mask"].sum(dim=1)
+            batch["target_start"] = torch.where(torch.arange(rows) % 2 == 1, 2, lengths)
+            batch["language"] = (torch.arange(rows) % 2) * 2
+        elif task == "classification":
             batch["labels"] = torch.from_numpy(rng.integers(0, 3, rows))
         batches.append(batch)
     return batches
@@ -94,6 +100,8 @@ def evaluation_batches(task: str, rank: int, world: int) -> list[dict[str, torch
             "language": torch.full((rows,), language),
             "example_ids": torch.from_numpy(rng.permutation(100)[:rows]),
         }
+        if task == "pretraining":
+            batch["target_start"] = batch["attention_mask"].sum(dim=1)
         own = {key: values[rank::world] for key, values in batch.items()}
         filler = {key: values[:1] for key, values in batch.items()} | {"weights": torch.zeros(1)}
         repeated = {key: values[:1] for key, values in batch.items()}
@@ -157,11 +165,13 @@ def build(spec: dict[str, Any]) -> tuple[LightningModule, Trainer]:
     module: LightningModule
     if spec["task"] == "retrieval":
         module = SentenceRetrieval(backbone=spec["backbone"], **SETTINGS, **spec.get("arguments", {}))
+    elif spec["task"] == "pretraining":
+        module = Pretraining(backbone=spec["backbone"], **SETTINGS, **spec["arguments"])
     else:
         module = SequenceClassification(
             backbone=spec["backbone"], label_names=LABELS, **SETTINGS, **spec.get("arguments", {})
         )
-    module.languages = ["en", "de"]
+    module.languages = ["en", "de", "en-de"] if spec["task"] == "pretraining" else ["en", "de"]
     module.announce(restore_from=spec.get("ckpt_path"))
     trainer = Trainer(
         accelerator="cpu",
@@ -187,8 +197,13 @@ class Data(LightningDataModule):
 
     def __init__(self, training: DataLoader, evaluation: DataLoader) -> None:
         super().__init__()
+        self.train_languages = ["en", "de", "en-de"]
+        self.mask_token_id, self.pair_separators, self.max_length = 49, 2, 8
         self.train_dataloader = lambda: training
         self.val_dataloader = lambda: evaluation
+
+    def token_kinds(self) -> np.ndarray:
+        return np.array([0] * 4 + [2, 1] * 22 + [2, 0])
 
     def token_ids(self) -> np.ndarray:
         return np.array([1, *range(4, 50)])
