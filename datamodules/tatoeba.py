@@ -191,7 +191,7 @@ def _patterns(split: str, template: str, languages: Sequence[str]) -> dict[str, 
 
 def _read_aligned(english: Path, other: Path) -> pa.Table:
     """Reads two files of which each line translates that of the other."""
-    sides = [read_lines(path) for path in (english, other)]
+    sides = [list(read_lines(path)) for path in (english, other)]
     if len(sides[0]) != len(sides[1]):
         raise InputError(
             f"{english} has {len(sides[0]):,} lines and {other} {len(sides[1]):,}; each line must translate that of the"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,21 +27,27 @@ DEEPEST = 50
 """Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
 
 
-def read_lines(path: Path) -> list[str]:
+_MOST_UNPACKED = 100
+_ALWAYS_UNPACKED = 2**24
+"""Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
+
+
+def read_lines(path: Path) -> Iterator[str]:
     """Reads a text file in which every line is a text, an empty one too.
 
     Args:
         path: A file in UTF-8, with or without a byte order mark; lines end in a line feed, or a carriage return and
             one, and the last one may end without.
 
-    Returns:
+    Yields:
         The lines without their ends.
 
     Raises:
         InputError: The file cannot be read or is not UTF-8.
     """
     with located(path), _open_text(path) as file:
-        return [line.removesuffix("\n").removesuffix("\r") for line in file]
+        for line in file:
+            yield line.removesuffix("\n").removesuffix("\r")
 
 
 def read_json(path: Path) -> Any:
@@ -379,9 +385,34 @@ def _first_undecodable(path: Path) -> tuple[int, int, int]:
 
 def open_binary(path: Path) -> IO[bytes]:
     """Opens a file, unpacked where its name ends in `.gz`."""
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb")
+    return io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+class _Unpacked(io.RawIOBase):
+    """What gzip makes of a file, unless it is so much that the file can only be there to fill the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = gzip.GzipFile(path)
+        self._left = max(_ALWAYS_UNPACKED, _MOST_UNPACKED * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read1(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise InputError(
+                f"{self._path} unpacks to more than {_MOST_UNPACKED} times its size, which no text does. Unpack it"
+                " yourself where you trust it."
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _open_text(path: Path, newline: str = "\n") -> IO[str]:

@@ -8,7 +8,7 @@ The opcodes are those of Python's `pickletools`; the pickled form of an array is
 
 import codecs
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -27,6 +27,9 @@ NAME_TABLE = "StructuredToParameterName@@"
 _TYPES = {"f4": "F32", "f2": "F16", "u2": "BF16", "i8": "I64"}
 # Shorter strings are kept at once: they are names, types and the values of tiny arrays.
 _SHORT = 4096
+# A state dict holds pairs of arrays, whose states hold shapes; deeper values could break whoever goes through them.
+_DEEPEST = 10
+_MOST_AXES = 32
 _OPCODE_NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in opcodes}
 _TRUSTED_ONLY = "only arrays are read from a .pdparams file, so it was not loaded; do not open it with Paddle either"
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
@@ -91,6 +94,24 @@ class _Mark:
     pass
 
 
+class _Tuple(tuple[Any, ...]):
+    """A tuple that knows how deep its values nest."""
+
+    depth = 1
+
+
+class _List(list[Any]):
+    """A list that knows it too."""
+
+    depth = 1
+
+
+class _Dict(dict[str, Any]):
+    """A dict that knows it too."""
+
+    depth = 1
+
+
 def read_pdparams(path: Path) -> dict[str, StoredTensor]:
     """List the tensors of a file that `paddle.save` wrote from a state dict, without reading their values.
 
@@ -146,7 +167,10 @@ def _tensor(path: Path, key: str, value: object) -> StoredTensor:
 def _kind(value: object) -> str:
     if isinstance(value, _Symbol):
         return f"the name {value.name}"
-    names = {_Array: "array", _Span: "string", _Latin1: "bytes", _DType: "dtype"}
+    names = {
+        _Array: "array", _Span: "string", _Latin1: "bytes", _DType: "dtype", _Tuple: "tuple", _List: "list",
+        _Dict: "dict",
+    }  # fmt: skip
     name = names.get(type(value), type(value).__name__)
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
@@ -160,7 +184,7 @@ def _value_reader(path: Path, where: str, values: object) -> Callable[[], Iterat
         return lambda: iter((values,))
     if isinstance(values, str):  # Python 2 wrote bytes and text alike
         return lambda: iter((values.encode("latin-1"),))
-    raise InputError(f"{where}: the array's values are {_kind(values)}; {_TRUSTED_ONLY}")
+    raise InputError(f"{where}: the array's values are no string; {_TRUSTED_ONLY}")
 
 
 def _latin1(path: Path, where: str, text: _Span | str) -> Iterator[bytes]:
@@ -231,6 +255,14 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
+    def hold(self, container: _Tuple | _List | _Dict, items: Iterable[Any]) -> None:
+        """Note that a container holds some more values."""
+        container.depth = max(container.depth, 1 + max((getattr(item, "depth", 0) for item in items), default=0))
+        if container.depth > _DEEPEST:
+            raise InputError(
+                f"{self.path}: values hold each other more than {_DEEPEST} deep; save the model's state_dict()"
+            )
+
     def pop_to_mark(self) -> list[Any]:
         start = len(self.stack) - 1
         while not isinstance(self.stack[start], _Mark):
@@ -276,14 +308,23 @@ class _Machine:
         number = self.number(layout)
         if number not in self.memo:
             raise ValueError("unknown memo")
-        self.push(self.memo[number])
+        found = self.memo[number]
+        if isinstance(found, _List | _Dict):
+            # Were it filled from two places, it could come to hold itself, or more than those around it know of.
+            raise InputError(f"{self.path}: {_kind(found)} stands in two places; save the model's state_dict()")
+        self.push(found)
 
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
             raise IndexError("stack")
-        items = tuple(self.stack[-count:])
+        items = self.stack[-count:]
         del self.stack[-count:]
-        self.push(items)
+        self.push_tuple(items)
+
+    def push_tuple(self, items: list[Any]) -> None:
+        container = _Tuple(items)
+        self.hold(container, items)
+        self.push(container)
 
     def set_items(self) -> None:
         items = self.pop_to_mark()
@@ -296,8 +337,9 @@ class _Machine:
 
     def _update(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, dict):
+        if not isinstance(target, _Dict):
             raise TypeError("not a dict")
+        self.hold(target, items[1::2])
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):
                 # Others could take forever to compare.
@@ -313,9 +355,11 @@ class _Machine:
         self._extend(self.pop_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
+        target = self.stack[-1]
+        if not isinstance(target, _List):
             raise TypeError("not a list")
-        self.stack[-1].extend(items)
+        self.hold(target, items)
+        target.extend(items)
 
     def global_lines(self) -> None:
         module, name = (self.file.readline(512).decode().rstrip("\n") for _ in range(2))
@@ -326,6 +370,8 @@ class _Machine:
         self._symbol(module, name)
 
     def _symbol(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("not a name")
         symbol = _SYMBOLS.get(f"{module}.{name}")
         if symbol is None:
             raise InputError(f"{self.path}: asks for {module}.{name} at byte {self.file.tell()}; {_TRUSTED_ONLY}")
@@ -346,15 +392,17 @@ class _Machine:
             case _Symbol() as symbol, (tuple() as items,) if symbol is _TUPLE:
                 return items
             case _Symbol() as symbol, () if symbol is _ORDERED_DICT:
-                return {}
+                return _Dict()
         raise InputError(f"{self.path}: calls {_kind(called)} at byte {self.file.tell()}; {_TRUSTED_ONLY}")
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         match target, state:
             case _Array(), (int(), tuple() as shape, _DType() as dtype, bool() as column_major, values):
-                if not all(type(size) is int and size >= 0 for size in shape):
+                if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
                     raise ValueError("shape")
+                # An array of objects holds a list, and is refused by its type.
+                values = values if isinstance(values, _Span | _Latin1 | bytes | str) else None
                 target.shape, target.dtype, target.column_major, target.values = shape, dtype, column_major, values
             case _DType(), (int(), str() as byte_order, *_):
                 target.byte_order = byte_order
@@ -383,14 +431,14 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x8e": lambda m: m.string("<Q", text=False),
     b"T": lambda m: m.old_string("<i"),
     b"U": lambda m: m.old_string("<B"),
-    b"}": lambda m: m.push({}),
+    b"}": lambda m: m.push(_Dict()),
     b"u": _Machine.set_items,
     b"s": _Machine.set_item,
-    b"]": lambda m: m.push([]),
+    b"]": lambda m: m.push(_List()),
     b"a": _Machine.append,
     b"e": _Machine.appends,
-    b")": lambda m: m.push(()),
-    b"t": lambda m: m.push(tuple(m.pop_to_mark())),
+    b")": lambda m: m.push_tuple([]),
+    b"t": lambda m: m.push_tuple(m.pop_to_mark()),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),

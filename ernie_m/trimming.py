@@ -25,6 +25,11 @@ from .vocabulary import VOCAB_FILES_NAMES, write_files
 
 _CHUNK = 8192
 _PIECES_FIELD, _SELF_TEST_FIELD = 1, 4
+# https://protobuf.dev/programming-guides/encoding/
+_VARINT, _MESSAGE = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
+_LONGEST_VARINT = 10
+_NO_MODEL = "the sentencepiece model is damaged; take sentencepiece.bpe.model of the checkpoint again"
 
 
 class Selection(NamedTuple):
@@ -119,20 +124,22 @@ def trim_tokenizer(tokenizer: ErnieMTokenizer, selection: Selection, folder: Pat
 def keep_pieces(model: bytes, kept: set[int]) -> bytes:
     """Return a sentencepiece model with some of its pieces.
 
-    The pieces are the messages of field 1 of sentencepiece_model.proto, in the order of their ids; all its fields are
-    messages. Self-test samples (field 4) are left out, since their pieces may be gone.
+    The pieces are the messages of field 1 of sentencepiece_model.proto, in the order of their ids. Self-test samples
+    (field 4) are left out, since their pieces may be gone.
 
     Args:
         model: The serialised model.
         kept: Ids of the pieces to keep.
+
+    Raises:
+        InputError: It is no whole message of protobuf.
     """
     parts: list[bytes] = []
     position = piece = 0
     while position < len(model):
         start = position
         tag, position = _varint(model, position)
-        size, position = _varint(model, position)
-        position += size
+        position = _end_of_field(model, tag & 7, position)
         if tag >> 3 == _PIECES_FIELD:
             if piece in kept:
                 parts.append(model[start:position])
@@ -142,15 +149,29 @@ def keep_pieces(model: bytes, kept: set[int]) -> bytes:
     return b"".join(parts)
 
 
+def _end_of_field(content: bytes, wire_type: int, position: int) -> int:
+    """Where the value of a field ends that begins at a position; unknown fields may be of any type."""
+    if wire_type == _VARINT:
+        return _varint(content, position)[1]
+    if wire_type == _MESSAGE:
+        size, position = _varint(content, position)
+    elif wire_type in _FIXED_BYTES:
+        size = _FIXED_BYTES[wire_type]
+    else:
+        raise InputError(f"{_NO_MODEL} (a field of type {wire_type} at byte {position})")
+    if position + size > len(content):
+        raise InputError(f"{_NO_MODEL} (it ends {position + size - len(content)} bytes early)")
+    return position + size
+
+
 def _varint(content: bytes, position: int) -> tuple[int, int]:
     """The number in protobuf's base-128 form at a position, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = content[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
+    value = 0
+    for number, byte in enumerate(content[position : position + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * number
         if byte < 0x80:
-            return value, position
+            return value, position + number + 1
+    raise InputError(f"{_NO_MODEL} (no number at byte {position})")
 
 
 def trim_network(network: ErnieMPreTrainedModel, selection: Selection) -> None:

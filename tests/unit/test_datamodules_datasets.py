@@ -196,7 +196,7 @@ def test_text_comes_out_as_it_stands(tmp_path, case):
 
 def test_lines_and_columns_end_where_they_do(tmp_path):
     (tmp_path / "lines").write_bytes("one\rtwo\u2028three\nfour\n".encode())
-    assert read_lines(tmp_path / "lines") == ["one\rtwo\u2028three", "four"]
+    assert list(read_lines(tmp_path / "lines")) == ["one\rtwo\u2028three", "four"]
     (tmp_path / "columns").write_text("a\u00a0b O\n", encoding="utf-8")
     assert read_columns(tmp_path / "columns").sentences == [[["a\u00a0b", "O"]]]
 

@@ -61,6 +61,7 @@ CASES = {
     "not UTF-8, JSON": ("a.jsonl", b'{"premise": "\xe9"}', r"a\.jsonl, line 1, byte 13: 0xe9 is not UTF-8"),
     "not gzip": ("a.csv.gz", GOOD, r"a\.csv\.gz is not a whole gzip file"),
     "cut gzip": ("a.csv.gz", gzip.compress(GOOD.encode())[:-9], r"a\.csv\.gz is not a whole gzip file"),
+    "swollen gzip": ("a.csv.gz", gzip.compress(b"\n" * 2**25), r"a\.csv\.gz unpacks to more than 100 times its size"),
     "deep JSON": ("a.jsonl", '{"premise": ' + "[" * 60 + "]" * 60 + "}", r"a\.jsonl, line 1: nested more than 50 deep"),
     "bad JSON": ("a.jsonl", '{"premise": "a"', r"a\.jsonl, line 1: not valid JSON"),
     "JSON, no object": ("a.jsonl", "[1]", r"a\.jsonl, line 1: expected a JSON object, found list"),

@@ -162,6 +162,16 @@ def test_a_byte_order_mark_is_no_character_and_a_cut_file_is_named(tmp_path: Pat
         list(lines_of([cut]))
 
 
+def test_a_damaged_sentencepiece_model_is_said_to_be_one(whole: ErnieMTokenizer) -> None:
+    model = whole.sp_model.serialized_model_proto()
+    every = set(range(whole.sp_model.GetPieceSize()))
+    unknown = b"\xf8\x07\x01" + b"\xf9\x07" + b"x" * 8 + b"\xfd\x07" + b"x" * 4
+    assert keep_pieces(model + unknown, every) == keep_pieces(model, every) + unknown
+    for damaged in (model[:-3], model + b"\x0a", model + b"\x0a" + b"\xff" * 20, model + b"\x0b", model + b"\xfd\x07x"):
+        with pytest.raises(InputError, match="the sentencepiece model is damaged"):
+            keep_pieces(damaged, every)
+
+
 def test_a_run_without_an_export_is_told_to_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "1-run"
     (run / "checkpoints").mkdir(parents=True)
