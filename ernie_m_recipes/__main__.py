@@ -132,14 +132,14 @@ def export(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--trust-env", metavar="NAME", type=listed, default=[], help="variables that its settings may refer to"
     )
+    parser.add_argument("--tokenizer", metavar="NAME", help="tokenizer to take along, where the run keeps none itself")
     options = parser.parse_args(arguments)
     from .export import export_target
     from .trust import Values, find_trusted
 
     find_trusted(options.trust_classes)
-    target = export_target(
-        options.source, options.target, partial(Values, trusted=options.trust_classes, variables=options.trust_env)
-    )
+    values = partial(Values, trusted=options.trust_classes, variables=options.trust_env)
+    target = export_target(options.source, options.target, values, options.tokenizer)
     print(f"exported to {target}")
     return 0
 

@@ -24,7 +24,7 @@ from .parsing import RecipeParser
 from .references import taken
 from .settings import ResumeSettings, RunSettings
 from .targets import Invocation
-from .trust import admitted
+from .trust import TOKENIZER, admitted, lies_outside, tokenizer_of
 
 
 class RecipeCLI(StageCLI):
@@ -122,11 +122,30 @@ class RecipeCLI(StageCLI):
     def check_settings(self) -> None:
         """Check a continued run against its beginning, instead of Lightning's overriding the command line."""
         settings = self.config[self.stage]
+        self.check_places()
         if settings.ckpt_path and self.stage == "fit":
             path = Path(settings.ckpt_path)
             self.changes = resume.check_resume(path, self.config_dump, settings.resume.allow_changes)
         elif settings.ckpt_path and not Path(settings.ckpt_path).exists():
             raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
+
+    def check_places(self) -> None:
+        """Refuse settings of a folder by which a file that is none of its own would be read out or copied along.
+
+        Raises:
+            InputError: They name one, and no person did.
+        """
+        call, data = self.call, rules.arguments(self.config[self.stage].as_dict(), "data")
+        if call.run is not None and "tokenizer" in data and not call.names("tokenizer"):
+            tokenizer_of(call.run, str(data["tokenizer"]), "--data.tokenizer")
+        predicted = data.get("predict_path")
+        if call.folder is None or self.stage != "predict" or predicted is None or call.names("predict_path"):
+            return
+        if lies_outside(str(predicted), call.folder):
+            raise InputError(
+                f"{call.folder}: its settings predict on {predicted}, which lies outside of the folder and may be "
+                f"private. Where its rows are to be read, add --input {predicted}"
+            )
 
     def written(self) -> dict[str, Any]:
         """Return the settings as a recipe: without what follows from the data, variables as they were referred to."""
@@ -201,7 +220,9 @@ class RecipeCLI(StageCLI):
             callbacks.append(PlainProgress())
         if self.folder is not None:
             kwargs["default_root_dir"] = str(self.folder)
-            self.record = record.RunRecord(self.folder, self.config_dump, self.facts(), self.call.run is not None)
+            self.record = record.RunRecord(
+                self.folder, self.config_dump, self.facts(), self.call.run is not None, self.keeps_tokenizer
+            )
             callbacks.append(self.record)
         plugins = config["plugins"] or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
@@ -209,6 +230,13 @@ class RecipeCLI(StageCLI):
         trainer = super().instantiate_trainer(**kwargs)
         self.checkpoint = next(c for c in trainer.callbacks if isinstance(c, CheckpointThatCounts))  # type: ignore[attr-defined]
         return trainer
+
+    @property
+    def keeps_tokenizer(self) -> bool:
+        """Whether the tokenizer goes into the run folder: of a run that continues, where it has none or another."""
+        run = self.call.run
+        has_its_own = run is not None and (run / TOKENIZER).is_dir() and not self.call.names("tokenizer")
+        return self.stage == "fit" and not has_its_own
 
     def facts(self) -> dict[str, Any]:
         """Return what run.json says beside versions, devices and data."""

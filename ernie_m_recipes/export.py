@@ -22,7 +22,7 @@ from .resume import load
 from .sentence_files import write_sentence_files
 from .tables import MEAN, rows_of
 from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
-from .trust import Values, task_at
+from .trust import Values, task_at, tokenizer_of
 
 _PAIR = re.compile(r"[a-z]{2,3}-[a-z]{2,3}")
 FACTS = "export.json"
@@ -37,13 +37,16 @@ AUTO_CLASSES = {
 }
 
 
-def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, Any], Path], Values]) -> Path:
+def export_target(
+    source: Path, target: Path, values_of: Callable[[Mapping[str, Any], Path], Values], tokenizer: str | None = None
+) -> Path:
     """Export a run's checkpoint that counts, or a checkpoint.
 
     Args:
         source: A run folder, or a `.ckpt` file in one.
         target: The folder to make.
         values_of: Takes the content of the run's config.yaml, and that file.
+        tokenizer: The tokenizer to take along, as `trust.tokenizer_of` finds it unless it is given.
 
     Raises:
         InputError: The source is neither, or the target exists.
@@ -70,8 +73,10 @@ def export_target(source: Path, target: Path, values_of: Callable[[Mapping[str, 
         if scored is None or (run / str(scored)).resolve() != checkpoint.resolve():
             results = {}
         taken.forget(set(values.variables))
+        resolved = taken.resolved(config)
+        tokenizer = tokenizer or tokenizer_of(run, resolved["data"]["init_args"]["tokenizer"], "--tokenizer")
         return export_checkpoint(
-            checkpoint, target, taken.resolved(config), results, task_of(checkpoint, values.trusted), config
+            checkpoint, target, resolved, results, task_of(checkpoint, values.trusted), config, tokenizer
         )
 
 
@@ -82,6 +87,7 @@ def export_checkpoint(
     results: Mapping[str, Any],
     task: type[TaskModule],
     written: Mapping[str, Any] | None = None,
+    tokenizer: str | None = None,
 ) -> Path:
     """Write a checkpoint's network, tokenizer, model card and recipe into a folder, whole or not at all.
 
@@ -92,20 +98,21 @@ def export_checkpoint(
         results: What the run's results.json says; empty where this checkpoint was not scored.
         task: The class that made it.
         written: The settings as they are written, where they refer to environment variables.
+        tokenizer: Short name, folder or Hub id of the tokenizer; that of the settings by default.
 
     Returns:
         The folder.
     """
     network: PreTrainedModel = task.load_from_checkpoint(checkpoint, map_location="cpu").eval().network
     arguments = config["data"].get("init_args", {})
-    name, trust_remote_code = arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
-    tokenizer = ernie_m.load_tokenizer(name, trust_remote_code)
-    if arguments.get("single_separator") and hasattr(tokenizer, "pair_separators"):
-        tokenizer = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
+    name, trust_remote_code = tokenizer or arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
+    loaded = ernie_m.load_tokenizer(name, trust_remote_code)
+    if arguments.get("single_separator") and hasattr(loaded, "pair_separators"):
+        loaded = ernie_m.load_tokenizer(name, trust_remote_code, pair_separators=1)
     target = target.absolute()
     written = config if written is None else written
     with whole(target) as partial:
-        save(network, tokenizer, partial)
+        save(network, loaded, partial)
         write_sentence_files(partial, written, network.config.hidden_size)
         header = f"The settings that made this network. Score it: ernie-m test {target.name}"
         write_yaml(partial / RECIPE, header, shown_config(written))

@@ -19,6 +19,7 @@ import pyarrow
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pyarrow import parquet
+from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError
 from ernie_m.files import file_name, whole
@@ -28,6 +29,7 @@ from .documents import read_json, write_json, write_yaml
 from .references import taken
 from .registry import asset_root
 from .targets import CONFIG, RECORD
+from .trust import TOKENIZER
 
 RESULTS = "results.json"
 LOG = "log.txt"
@@ -147,15 +149,22 @@ class RunRecord(Callback):
         config: The resolved settings.
         facts: What run.json says from the start.
         continued: Whether the folder holds an earlier part of this run.
+        keeps_tokenizer: Whether to store the data's tokenizer, which an export takes along.
     """
 
     def __init__(
-        self, folder: Path, config: Mapping[str, Any], facts: Mapping[str, Any], continued: bool = False
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        continued: bool = False,
+        keeps_tokenizer: bool = False,
     ) -> None:
         self.folder = folder
         self.config = config
         self.facts = dict(facts)
         self.continued = continued
+        self.keeps_tokenizer = keeps_tokenizer
         self.handler: logging.Handler | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -191,6 +200,10 @@ class RunRecord(Callback):
         if not self.continued or self.facts.get("changes"):
             header = f"{self.facts['recipe']}, resolved. Written by: {self.facts['command']}"
             write_yaml(self.folder / CONFIG, taken.hidden(header), shown_config(self.config))
+        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        if self.keeps_tokenizer and isinstance(tokenizer, PreTrainedTokenizerBase):
+            with whole(self.folder / TOKENIZER) as partial:
+                tokenizer.save_pretrained(partial)
         fingerprints: dict[str, str] = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
         self.note(
             status="running",

@@ -21,6 +21,7 @@ from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
 from .targets import LAST, parse
+from .trust import TOKENIZER
 
 
 class StageRun:
@@ -142,9 +143,16 @@ class StageRun:
             print(f"COLLAPSED: {results['collapsed']}")
         if self.settings.run.export:
             settings = self.settings.as_dict()
-            target = export_checkpoint(path, folder / "export", settings, results, type(self.model), self.written)
+            target = export_checkpoint(
+                path, folder / "export", settings, results, type(self.model), self.written, self.own_tokenizer(folder)
+            )
             print(f"exported: {target}")
         print(f"run folder: {folder}")
+
+    def own_tokenizer(self, folder: Path) -> str | None:
+        """Return the tokenizer in the folder of a run that was continued; None where a person named one."""
+        is_named = self.call.run is None or self.call.names("tokenizer")
+        return None if is_named or not (folder / TOKENIZER).is_dir() else str(folder / TOKENIZER)
 
     @property
     def headline(self) -> str:

@@ -13,6 +13,7 @@ from ernie_m.files import check_links
 
 from .documents import read_json, read_yaml
 from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
+from .rules import arguments
 from .trust import Values, find_trusted, variables_in
 
 CONFIG = "config.yaml"
@@ -62,6 +63,18 @@ class Invocation:
         named = [Path(path).read_text(encoding="utf-8") for path in self.configs if isinstance(path, Path)]
         typed = [word for word in self.arguments if "${" in word and not word.startswith("{")]
         return {*self.variables, *(name for text in (*named, *typed) for name in variables_in(text))}
+
+    def names(self, key: str) -> bool:
+        """Say whether a person gave an argument of the data's class: by option, or in a file that `--config` names.
+
+        Args:
+            key: The argument.
+        """
+        options = {f"--data.{key}", f"--data.init_args.{key}"}
+        files = [path for path in self.configs if isinstance(path, Path)]
+        return any(word.partition("=")[0] in options for word in self.arguments) or any(
+            key in arguments(read_yaml(path), "data") for path in files
+        )
 
     @property
     def asks_for_help(self) -> bool:

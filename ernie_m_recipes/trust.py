@@ -51,6 +51,9 @@ _LIGHTNING = {
 CONTINUED = tuple(f"lightning.pytorch.{part}.{name}" for part, names in _LIGHTNING.items() for name in names)
 """The classes that the trainer of a run folder may have when it is continued, with plain values for arguments."""
 
+TOKENIZER = "tokenizer"
+"""The folder of a run that keeps its tokenizer."""
+
 _OF_CLASSES = ("callbacks", "logger", "strategy", "plugins", "profiler")
 _BY_NAME = {"strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork"), "profiler": ("simple", "advanced")}
 FOR_RESULTS = (
@@ -149,6 +152,39 @@ def task_at(path: str, place: str, trusted: Sequence[str] = ()) -> Any:
         f"{place}: names the task {path}, which is none of this project's. Where you trust it, add --trust-classes "
         f"{path}"
     )
+
+
+def lies_outside(named: str, folder: Path) -> bool:
+    """Tell whether what a folder's settings name is a file or folder here, but none of its own.
+
+    Args:
+        named: A path, or the id of something on the Hub.
+        folder: Where the settings lie.
+    """
+    path = Path(named).expanduser()
+    return path.exists() and not path.resolve().is_relative_to(folder.resolve())
+
+
+def tokenizer_of(run: Path, named: str, option: str) -> str:
+    """Return the tokenizer that goes into an export of a run: the run's own, else what its settings name on the Hub.
+
+    Args:
+        run: The run folder.
+        named: What its settings name.
+        option: What names a tokenizer on the command line, for the message.
+
+    Raises:
+        InputError: The run has none of its own, and its settings name a folder elsewhere: it may be a private one of
+            whoever was given the run.
+    """
+    if (run / TOKENIZER).is_dir():
+        return str(run / TOKENIZER)
+    if lies_outside(named, run):
+        raise InputError(
+            f"{run} has no tokenizer of its own, and its settings name {named}, whose files would go into the export. "
+            f"Where they may, add {option} {named}"
+        )
+    return named
 
 
 def is_within(path: str, name: str) -> bool:

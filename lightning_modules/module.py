@@ -255,7 +255,7 @@ class TaskModule(EvaluatingModule):
             arguments: Arguments of the class that replace the saved ones.
 
         Raises:
-            InputError: It is damaged, of another task, or has arguments that the class does not take.
+            InputError: It is damaged, of another task or program, or has arguments that the class does not take.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path))
         saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if str(key)[:1] != "_"}
@@ -263,7 +263,10 @@ class TaskModule(EvaluatingModule):
             # Code on the Hub.
             saved["attn_implementation"] = "auto"
         arguments = {**saved, "trust_remote_code": False, **arguments}
-        arguments["_network_config"] = networks.checkpoint_config(checkpoint_path)
+        if (config := networks.checkpoint_config(checkpoint_path)) is None:
+            # The backbone that it names may be anybody's, and what of it is not replaced would count as the file's.
+            raise InputError(f"{checkpoint_path} does not say how its network is built; this project's checkpoints do")
+        arguments["_network_config"] = config
         try:
             module = cls(**arguments)
         except (TypeError, AttributeError, ValueError) as error:

@@ -257,7 +257,7 @@ def test_a_folder_cannot_grant_itself_trust(command: str, folder: Path, tiny_che
     strange = str(code_in(Path("strange").absolute(), tiny_checkpoint))
     change_arguments(folder / "config.yaml", "data", tokenizer=strange, trust_remote_code=True)
     change_arguments(folder / "config.yaml", "model", backbone=strange, trust_remote_code=True)
-    code, _, err = ernie_m(command, folder, *(["made"] if command == "export" else []))
+    code, _, err = ernie_m(command, folder, *(["made", "--tokenizer", strange] if command == "export" else []))
     assert code == 2, err
     assert "trust_remote_code" in err or "no tokenizer can be loaded" in err
 
@@ -273,7 +273,7 @@ def test_a_checkpoint_cannot_grant_itself_trust(folder: Path, tiny_checkpoint: P
     change_checkpoint(folder, with_code)
     code, _, err = ernie_m("export", folder, "made")
     assert code == 2
-    assert "strange" in err
+    assert "does not say how its network is built" in err
     code, _, err = ernie_m("fit", folder, "--trainer.max_steps=2")
     assert code == 2
     assert not Path("made").exists()
@@ -378,8 +378,7 @@ def test_a_backbone_takes_no_other_file_along(
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}")
     assert code == 2
     assert "chat_template.jinja is a link out of" in err
-    change_arguments(folder / "config.yaml", "data", tokenizer=str(backbone))
-    code, _, err = ernie_m("export", folder, "made")
+    code, _, err = ernie_m("export", folder, "made", "--tokenizer", backbone)
     assert code == 2
     assert "chat_template.jinja is a link out of" in err
     (folder / "chat_template.jinja").unlink(missing_ok=True)
@@ -411,12 +410,12 @@ def test_a_tokenizers_settings_name_no_file_and_no_other_class(
     """A text for its vocabulary is a path to the library below, and what lies there would go into an export."""
     private = tmp_path / "private"
     private.write_text("[default]\na secret\n", encoding="utf-8")
+    shutil.rmtree(folder / "tokenizer")
     (folder / "tokenizer").mkdir()
     text = json.dumps(settings).replace("PRIVATE", str(private))
     config = {"tokenizer_class": "EsmTokenizer", "unk_token": "[default]"}
     (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "tokenizer" / f"{file}.json").write_text(text, encoding="utf-8")
-    change_arguments(folder / "config.yaml", "data", tokenizer=str(folder / "tokenizer"))
     code, _, err = ernie_m("export", folder, "made")
     assert code == 2
     assert said in err
@@ -504,10 +503,42 @@ def test_a_pipe_in_place_of_weights_is_named(tmp_path: Path) -> None:
         check_links(tmp_path, (".safetensors",))
 
 
+def test_a_folder_takes_no_tokenizer_and_no_rows_of_others_along(
+    folder: Path, tiny_checkpoint: Path, quick: list[str], ernie_m
+) -> None:
+    """Its settings may name any file of whoever was given it; what leaves is the folder's own, or what was typed."""
+    private = Path(shutil.copytree(tiny_checkpoint, "private"))
+    (private / "chat_template.jinja").write_text("a secret", encoding="utf-8")
+    (private / "rows.csv").write_text("premise,hypothesis\na secret,b\n", encoding="utf-8")
+    change_arguments(folder / "config.yaml", "data", tokenizer=str(private), predict_path=str(private / "rows.csv"))
+    for words in (["predict", folder], ["predict", folder, "--output", "made.csv"]):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert f"add --input {private / 'rows.csv'}" in err
+    code, _, err = ernie_m("predict", folder, "--input", private / "rows.csv", "--output", "made.csv")
+    assert code == 0, err
+    # A run that keeps its tokenizer is exported with that one.
+    for words in (["export", folder, "made"], ["fit", folder]):
+        code, _, err = ernie_m(*words)
+        assert code == 0, err
+    for made in (Path("made"), folder / "export"):
+        assert (made / "vocab.txt").read_bytes() == (tiny_checkpoint / "vocab.txt").read_bytes()
+        assert not (made / "chat_template.jinja").exists()
+    shutil.rmtree(folder / "tokenizer")
+    for words, option in ((["export", folder, "more"], "--tokenizer"), (["fit", folder], "--data.tokenizer")):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert f"add {option} {private}" in err
+        code, _, err = ernie_m(*words, option, private)
+        assert code == 0, err
+    for made in (Path("more"), folder / "export", folder / "tokenizer"):
+        assert (made / "chat_template.jinja").read_text(encoding="utf-8") == "a secret"
+
+
 def test_languages_name_files(folder: Path, tiny_xnli: Path, quick: list[str], ernie_m) -> None:
-    change_arguments(folder / "config.yaml", "data", predict_language="../../X", predict_path=str(Path("x.csv")))
+    change_arguments(folder / "config.yaml", "data", predict_language="../../X")
     Path("x.csv").write_text("premise,hypothesis\na,b\n", encoding="utf-8")
-    code, _, err = ernie_m("predict", folder)
+    code, _, err = ernie_m("predict", folder, "--input", "x.csv")
     assert code == 2
     assert "../../X" in err
     with pytest.raises(InputError, match=r"a language is '\.\./\.\./X'"):
