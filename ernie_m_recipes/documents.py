@@ -5,7 +5,6 @@ should, and whatever is wrong with one is said in a sentence.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from ernie_m.errors import InputError
 from ernie_m.files import write_text
 
+from .lines import one_line
 from .registry import UnknownNameError
 
 # The longest settings that this command writes have some 10 kB, the longest records some MB.
@@ -24,7 +24,6 @@ LARGEST_JSON = 2**26
 DEEPEST = 50
 MOST_VALUES = 200_000
 LONGEST_NUMBER = 100
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -187,8 +186,3 @@ def write_yaml(path: Path, header: str, content: Mapping[str, Any]) -> None:
     """Write settings below a comment of one line, whatever characters that has."""
     settings = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
     write_text(path, f"# {one_line(header)}\n{settings}")
-
-
-def one_line(text: str) -> str:
-    """Return a text with a blank for what ends a line or controls a terminal."""
-    return _CONTROLS.sub(" ", text)

@@ -14,6 +14,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_links, whole
 from lightning_modules import TaskModule
 
+from . import markdown
 from .compat import auto_classes, class_path_of
 from .documents import as_written, read_json, read_yaml, write_json, write_yaml
 from .record import read_results, shown_config, versions
@@ -219,7 +220,7 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     auto = AUTO_CLASSES.get(type(network).__name__, "AutoModel")
     found = versions()
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
-    lines += [f"# {config['run'].get('name') or 'Fine-tuned encoder'}", ""]
+    lines += [f"# {markdown.plain(config['run'].get('name') or 'Fine-tuned encoder')}", ""]
     lines += [f"A `{type(network).__name__}`, {origin(config['model']['init_args'])} by the recipe in `{RECIPE}` with"]
     lines += [f"ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
@@ -234,17 +235,19 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
         "",
         "sentencepiece's versions break ties between segmentations differently: use the one above for the same ids.",
     ]
-    lines += [f"Longest input: {arguments['max_length']} tokens."] if arguments.get("max_length") else []
+    lines += (
+        [f"Longest input: {markdown.plain(arguments['max_length'])} tokens."] if arguments.get("max_length") else []
+    )
     return "\n".join(lines) + "\n"
 
 
 def origin(arguments: Mapping[str, Any]) -> str:
     """Say what a network was trained from."""
     if arguments.get("init_from"):
-        return f"fine-tuned from `{called(arguments['init_from'])}`"
+        return f"fine-tuned from {markdown.code(called(str(arguments['init_from'])))}"
     if arguments.get("from_scratch"):
         return "trained from random weights"
-    return f"fine-tuned from `{called(str(arguments.get('backbone')))}`"
+    return f"fine-tuned from {markdown.code(called(str(arguments.get('backbone'))))}"
 
 
 def called(source: str) -> str:
@@ -263,7 +266,7 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
         model: The class of the task and its arguments.
         prefix: What stood before every text.
     """
-    before = [f"Before every text stood {prefix!r}; it is part of the text.", ""] if prefix else []
+    before = [f"Before every text stood {markdown.code(repr(prefix))}; it is part of the text.", ""] if prefix else []
     task, arguments = model["class_path"].rpartition(".")[2], model["init_args"]
     if task == "TokenClassification":
         text = "Words are tokenised one by one, and a word has the label of its first token."
@@ -274,7 +277,7 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
         )
     elif task == "SentenceRetrieval":
         layer = arguments.get("layer")
-        vectors = "`last_hidden_state`" if layer is None else f"`hidden_states[{layer}]`"
+        vectors = "`last_hidden_state`" if layer is None else f"{markdown.code(f'hidden_states[{layer}]')}"
         pooled = "the first token" if arguments.get("pooling") == "cls" else "the mean over all tokens but padding"
         text = f"A sentence's vector is {pooled} of {vectors}, scaled to length 1; the nearest by cosine counts."
     elif task == "Pretraining":
@@ -290,8 +293,6 @@ def scores_section(results: Mapping[str, Any]) -> list[str]:
     if not stages:
         return []
     chosen = results.get("checkpoint", {})
-    lines = ["## Scores, in percent", "", f"Checkpoint: {chosen.get('rule')}, step {chosen.get('step')}.", ""]
-    titles, rows = rows_of({stage: results[stage] for stage in stages})
-    lines += ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return [*lines, ""]
+    rule = markdown.plain(f"{chosen.get('rule')}, step {chosen.get('step')}")
+    table = markdown.table(*rows_of({stage: results[stage] for stage in stages}))
+    return ["## Scores, in percent", "", f"Checkpoint: {rule}.", "", *table, ""]

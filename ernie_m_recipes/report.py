@@ -12,7 +12,9 @@ from pathlib import Path
 from ernie_m.errors import InputError
 from ernie_m.files import write_text
 
+from . import markdown
 from .comparison import Comparison, Run, ScoreOverSeeds, compare, groups_of, read_run
+from .lines import one_line
 from .preparation import prepare
 from .report_page import as_html
 from .tables import print_table
@@ -67,12 +69,15 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return tables in Markdown."""
     parts = ["# Runs beside the model card"]
     for comparison in comparisons:
-        titles, rows = table_of(comparison)
-        lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        folders = [f"- `{folder}`" for folder in comparison.folders]
+        lines = markdown.table(*table_of(comparison))
+        folders = [f"- {markdown.code(folder)}" for folder in comparison.folders]
         notes = [f"{note[0].upper()}{note[1:]}." for note in (f"card: {comparison.card}", *comparison.notes)]
-        parts += [f"## {title_of(comparison)}", *notes, "\n".join(lines), "\n".join(folders)]
+        parts += [
+            f"## {markdown.plain(title_of(comparison))}",
+            *map(markdown.plain, notes),
+            "\n".join(lines),
+            "\n".join(folders),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -145,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     for comparison in comparisons:
         print_table(title_of(comparison), *table_of(comparison))
         lines = [f"card: {comparison.card}", *comparison.notes, *(f"run: {folder}" for folder in comparison.folders)]
-        print("\n".join(lines), end="\n\n")
+        print("\n".join(map(one_line, lines)), end="\n\n")
     for path in options.output:
         write_text(path, WRITERS[path.suffix](comparisons))
         print(f"written to {path}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .documents import one_line
+from .lines import one_line
 
 ResultsByLanguage = Mapping[str, Mapping[str, float]]
 """Language to metric to value; `mean` is a language."""

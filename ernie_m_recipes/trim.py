@@ -12,6 +12,7 @@ from ernie_m.files import check_links, whole, write_text
 from ernie_m.trimming import Selection, select, trim_network, trim_tokenizer
 from lightning_modules import networks
 
+from . import markdown
 from .class_paths import instance_of
 from .cli import RecipeCLI
 from .documents import read_json, read_text, read_yaml, write_json, write_yaml
@@ -134,10 +135,10 @@ def describe(
     if not (Path(source) / CARD).is_file():
         return
     card = read_text(Path(source) / CARD)
-    texts = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in chosen_by.items())
+    texts = markdown.plain("; ".join(f"{kind}: {', '.join(names)}" for kind, names in chosen_by.items()))
     note = (
-        f"**Trimmed** from `{name}` to the vocabulary of {selection.texts:,} texts ({texts}): {tokens:,} of {before:,} "
-        "tokens. Scores given here are those of the whole vocabulary."
+        f"**Trimmed** from {markdown.code(name)} to the vocabulary of {selection.texts:,} texts ({texts}): {tokens:,} "
+        f"of {before:,} tokens. Scores given here are those of the whole vocabulary."
     )
     # Above the first section, which the scores are where there are any.
     place = card.find("\n## ") + 1 or len(card)

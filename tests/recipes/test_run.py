@@ -52,7 +52,8 @@ def test_the_run_folder_is_named_after_recipe_and_seed(run: Path) -> None:
     assert run.parts[-3:-1] == ("xnli", "transfer_base")
     assert run.name.startswith("1-")
     assert {path.name for path in run.iterdir()} >= {
-        "config.yaml", "run.json", "results.json", "log.txt", "metrics.csv", "checkpoints", "predictions", "export", "tokenizer",
+        "config.yaml", "run.json", "results.json", "log.txt", "metrics.csv", "checkpoints", "predictions", "export",
+        "tokenizer",
     }  # fmt: skip
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 

@@ -1,8 +1,10 @@
 """Folders, checkpoints and recipes of a stranger: nothing of them runs, writes elsewhere or takes anything along."""
 
+import html
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,13 +14,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from markdown_it import MarkdownIt
 
 import datamodules
 import lightning_modules
 from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
-from ernie_m_recipes import documents, trust
+from ernie_m_recipes import documents, markdown, trust
 from ernie_m_recipes.__main__ import main
+from ernie_m_recipes.lines import one_line
 
 COMMAND = "touch ran"
 LAMBDA = {
@@ -819,6 +823,51 @@ def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
     assert code == 0
     assert "[2Jde" in out
     assert "\x1b" not in out
+    change(folder / "config.yaml", run={"name": "xnli/transfer_base\x1b[2J"})
+    code, _, err = ernie_m("validate", folder / "\x1b[2J")
+    assert code == 2
+    assert "[2J" in err
+    assert "\x1b" not in err
+    (folder / "results.json").write_text(json.dumps({**results, "recipe": "xnli/transfer_base"}), encoding="utf-8")
+    change(folder / "config.yaml", trainer={"max_epochs": "\x1b[2J"})
+    code, out, _ = ernie_m("report", folder, "--stage", "validate")
+    assert "-> [2J" in out.replace("  ", " ")
+    assert "\x1b" not in out
+
+
+HOSTILE = "<img src=x> [a](b.c) `<b>` ``` *e* _f_ a_b <!-- &lt; | ~~g~~ # h"
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "`", "``a` ", "\\<b>\\", "<b>\n\n# x\n\n---\n", "__init__ a__b"])
+def test_markdown_of_names_shows_them_as_they_are(text: str) -> None:
+    shown = " ".join(one_line(text).split())
+    page = MarkdownIt("gfm-like", {"linkify": False}).render
+    for written in (f"{markdown.plain(text)}\n", f"x {markdown.code(text)} x\n"):
+        body = re.sub(r"</?(p|code)>", "", page(written))
+        assert "<" not in body
+        assert " ".join(html.unescape(body).split()) in (shown, f"x {shown} x")
+    table = page("\n".join(markdown.table(["a", "b"], [[text, "1"]])))
+    assert table.count("<td") == 2
+    assert html.escape(shown, quote=False).replace('"', "&quot;") in table
+
+
+def test_cards_and_reports_show_names_as_they_are(folder: Path, ernie_m) -> None:
+    name = HOSTILE.replace("/", "")
+    change(folder / "config.yaml", run={"name": name, "card": {"task": name, "setting": name, "model": name}})
+    change_arguments(folder / "config.yaml", "model", backbone=name)
+    change_arguments(folder / "config.yaml", "data", prefix=name)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results |= {"recipe": name, "checkpoint": {**results["checkpoint"], "rule": name, "step": name}}
+    results["validate"] |= {name: {f"accuracy{name}": 0.5, **results["validate"]["de"]}}
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    for words in (["export", folder, "made"], ["report", folder, "--stage", "validate", "--output", "report.md"]):
+        code, _, err = ernie_m(*words)
+        assert code == 0, err
+    for path in (Path("made/README.md"), Path("report.md")):
+        text = path.read_text(encoding="utf-8").removeprefix("---")
+        page = MarkdownIt("gfm-like", {"linkify": False}).render(text.partition("\n---\n")[2] or text)
+        assert "&lt;img src=x&gt;" in page
+        assert not re.search(r"<(img|a|b|em|s|!--)\b", page)
 
 
 @pytest.mark.parametrize("text", ["\U0001f600 'a'", "a\u2028b\x85c\ufeff", "true", "0:30:00"])

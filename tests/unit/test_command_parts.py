@@ -355,7 +355,7 @@ def test_an_export_says_how_its_vectors_were_made() -> None:
     assert "the first token of `hidden_states[8]`" in said(layer=8, pooling="cls")
     classification = {"class_path": "lightning_modules.SequenceClassification", "init_args": {}}
     assert usage(classification) == []
-    assert usage(classification, "query: ")[0] == "Before every text stood 'query: '; it is part of the text."
+    assert usage(classification, "query: ")[0] == "Before every text stood `'query: '`; it is part of the text."
 
 
 def test_predictions_beside_rows_without_a_header(tmp_path: Path) -> None:
