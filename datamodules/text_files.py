@@ -198,11 +198,10 @@ def lines_in_parts(path: Path, column: str, at_once: int) -> Iterator[tuple[pa.T
         InputError: The file cannot be read or is not UTF-8.
     """
     part = _Part(path, [column])
-    with located(path), _open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            part.add(number, [line.removesuffix("\n").removesuffix("\r")])
-            if len(part.lines) == at_once:
-                yield part.taken()
+    for number, line in enumerate(read_lines(path), start=1):
+        part.add(number, [line])
+        if len(part.lines) == at_once:
+            yield part.taken()
     yield part.taken()
 
 
