@@ -40,7 +40,8 @@ class Multilingual(TaskDataModule):
     equally many on both sides; how many pairs that were is said when they are loaded. Lines without text are skipped,
     and counted.
 
-    What is read lies in files on the disk and never in memory as a whole, but for 24 bytes a row that its order takes.
+    What is read lies in files on the disk and never in memory as a whole; an epoch's order takes some tens of bytes a
+    row.
 
     Args:
         path: Folder or Hub data set that the files lie in, or "bundled" for the sample that comes with the package;
