@@ -127,6 +127,9 @@ class Multilingual(TaskDataModule):
         self.pairs_path = str(SAMPLES / "parallel") if pairs_path == "bundled" else pairs_path
         self.held_out = held_out
         self._held_out = held
+        if held:
+            # A language of few texts has none that are held out.
+            self.optional_splits = (Split.TRAIN, Split.VALIDATION)
         self.text_column = text_column
         self.source_column = source_column
         self.target_column = target_column
@@ -169,10 +172,6 @@ class Multilingual(TaskDataModule):
         reference = self.reference(split, language)
         root = self.pairs_path if self.pairs_path is not None and is_pair(language) else self.path
         return find_source(root, reference, self.revision, download, found, streaming=self.streaming)
-
-    def may_be_empty(self, split: str) -> bool:
-        """Whether a language may lack rows: one with few has none that are held out."""
-        return super().may_be_empty(split) or (split == Split.VALIDATION and bool(self._held_out))
 
     def columns(self, language: str) -> tuple[list[str], bool | None]:
         """The columns to read, and whether the first line names them; None where they are numbers."""

@@ -82,7 +82,7 @@ class Store:
         empty = [
             language for language, source in found.items() if not self._load(data, split, language, source, tokenizer)
         ]
-        if empty and (not data.may_be_empty(split) or len(empty) == len(languages)):
+        if empty and (split not in data.optional_splits or len(empty) == len(languages)):
             # A score without one of its languages would be another score.
             raise InputError(f"{found[empty[0]].name}: the {split} split of '{empty[0]}' is empty.")
         for language in empty:

@@ -235,7 +235,9 @@ class Pretraining(TaskModule):
             loss = self._losses[objective](self, part, own)
             total = total + self.loss_weights.get(objective, 1.0) * loss
             if trainer:
-                self.log(f"train/{objective}_loss", loss.detach(), batch_size=1, rank_zero_only=True)
+                tokens = (self.masker.is_ordinary(part).sum(dim=1) * part["weights"]).sum()
+                mean = loss.detach() * part["normaliser"] / tokens.clamp(min=1)
+                self.log(f"train/{objective}_loss", mean, batch_size=1, rank_zero_only=True)
         return total
 
     def _draws_of(self, batch: Batch, step: int) -> Tensor:

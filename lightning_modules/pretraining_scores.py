@@ -17,7 +17,7 @@ def language_scores(rows: Batch, is_pair: bool, missing: int) -> tuple[pa.Table,
     """
     hidden = float(rows["hidden"].sum())
     result = {
-        f"{name}{score}": float(rows[f"{name}{column}"].double().sum()) / hidden
+        f"{name}{score}": float(rows[f"{name}{column}"].double().sum()) / max(1.0, hidden)
         for name in (("", "camlm_") if is_pair else ("",))
         for score, column in (("accuracy", "found"), ("loss", "loss"))
     }
