@@ -376,8 +376,6 @@ class TaskDataModule(LightningDataModule):
                 "version belongs to the tokenizer), or add --resume.allow_changes true."
             )
 
-    # The rest.
-
     def _world(self) -> tuple[int, int]:
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
