@@ -11,6 +11,7 @@ from ernie_m.errors import InputError
 from .columns import ColumnFile, read_columns
 from .reading import SourceRows, class_names, read_rows
 from .sources import Parts
+from .text_files import is_counting
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -111,7 +112,7 @@ def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: WordPlace) -
     """Tags by name, also those that are numbers."""
     names = []
     for position, tag in enumerate(tags):
-        if kinds is not None and isinstance(tag, str) and tag.isascii() and tag.isdecimal():
+        if kinds is not None and isinstance(tag, str) and is_counting(tag):
             tag = int(tag)
         if isinstance(tag, bool):
             raise InputError(f"{place(position)}: the tag is {tag}, neither a name nor a number.")

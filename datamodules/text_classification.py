@@ -16,6 +16,7 @@ from .reading import SourceRows, class_names, read_rows, texts_of
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
+from .text_files import is_counting
 from .tokens import filling, lengths, ragged
 
 UNLABELLED = -100
@@ -108,7 +109,7 @@ class TextClassification(TaskDataModule):
             raise InputError(
                 f"{name}: column '{self.label_column}' holds {values[:3]}, but labels are names or numbers from 0."
             )
-        if not all(isinstance(value, int) or value.isdecimal() for value in values):
+        if not all(isinstance(value, int) or is_counting(value) for value in values):
             return _checked_names(sorted(map(str, values)))
         numbers = [int(value) for value in values]
         if min(numbers, default=0) < 0 or max(numbers, default=0) >= _MOST_NUMBERED:
@@ -157,6 +158,6 @@ def _position(value: Any, names: Sequence[str]) -> int:
     if isinstance(value, str):
         if value in names:
             return names.index(value)
-        value = int(value) if value.isascii() and value.isdecimal() else -1
+        value = int(value) if is_counting(value) else -1
     known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
     return value if known else -1

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections import Counter
@@ -27,6 +28,8 @@ DEEPEST = 50
 """Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
 
 
+# JSON's escape of a half of a surrogate pair; with its other half it is a character.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _MOST_UNPACKED = 100
 _ALWAYS_UNPACKED = 2**24
 """Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
@@ -245,9 +248,20 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
             if not isinstance(record, dict):
                 raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
+            if _HALF.search(line) and not _is_text(record):
+                raise InputError(f"{path}, line {number}: holds half a surrogate pair, which is no text.")
             if line.count("{") + line.count("[") > DEEPEST and _depth(record) > DEEPEST:
                 raise InputError(f"{path}, line {number}: nested more than {DEEPEST} deep.")
             yield number, record
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all texts and names within a JSON value can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _depth(value: Any) -> int:
@@ -283,6 +297,11 @@ def _array(values: Sequence[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowException, OverflowError):
         return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+
+
+def is_counting(text: str) -> bool:
+    """Whether a text is a number that may count something: of digits, and not so many that Python refuses them."""
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def check_is_file(path: Path) -> None:
@@ -334,14 +353,12 @@ def _keys(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: list[int]) -> InputError:
-    """Says which value differs in type from those before it, or cannot be written as UTF-8."""
+    """Says which value differs in type from those before it."""
     for name, column in zip(columns, values, strict=True):
         kind: type | None = None
         for value, line in zip(column, lines, strict=True):
             if value is None:
                 continue
-            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-                return InputError(f"{path}, line {line}: column '{name}' has half a surrogate pair, which is no text.")
             if kind is not None and type(value) is not kind:
                 return InputError(
                     f"{path}, line {line}: column '{name}' is {value!r} ({type(value).__name__}); the rows before have"

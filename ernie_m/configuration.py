@@ -1,5 +1,6 @@
 """Configuration of ERNIE-M, with the field names of transformers 4.57 so that published folders load unchanged."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
@@ -8,6 +9,41 @@ from .errors import InputError
 
 # Positions are shifted by 2, as in XLM-R: of 514 position rows 512 can be used.
 POSITION_OFFSET = 2
+
+
+_SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings",
+)  # fmt: skip
+_OPTIONAL = ("classifier_dropout",)
+_RATES = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "act_dropout", "initializer_range", "layer_norm_eps",
+    *_OPTIONAL,
+)  # fmt: skip
+# What a configuration may ask for of parts that are made one by one, by words in the names of its fields.
+_MOST = {"layers": 1000, "labels": 100_000, "classes": 100_000, "position": 1_000_000}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_fields(fields: Mapping[str, Any], place: str) -> None:
+    """Refuses fields of a configuration, of whatever family, by which building its network would not end.
+
+    Args:
+        fields: The fields, of parts too.
+        place: Where they stand, for the message.
+
+    Raises:
+        InputError: A field asks for more layers, labels or positions than any encoder has.
+    """
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and not name.endswith(("2label", "2id")):
+            check_fields(value, place)
+        for word, most in _MOST.items():
+            if word in name and _is_number(value) and value > most:
+                raise InputError(f"{place}: {name} is {str(value)[:40]}; {most:,} are the most that can be built")
 
 
 class ErnieMConfig(PreTrainedConfig):
@@ -31,7 +67,7 @@ class ErnieMConfig(PreTrainedConfig):
         tie_word_embeddings: Whether the masked-language-model decoder shares the embedding matrix.
 
     Raises:
-        InputError: If `hidden_size` is not a multiple of `num_attention_heads`.
+        InputError: If `hidden_size` is not a multiple of `num_attention_heads`, a size is below 1, or a rate is none.
     """
 
     model_type = "ernie_m"
@@ -55,6 +91,14 @@ class ErnieMConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        for name in _SIZES:
+            if type(size := getattr(self, name)) is not int or size < 1:
+                raise InputError(f"{name} is {size!r}; config.json needs a number from 1 there")
+        for name in _RATES:
+            rate = getattr(self, name)
+            if (rate is not None or name not in _OPTIONAL) and not (_is_number(rate) and 0 <= rate <= 1):
+                raise InputError(f"{name} is {rate!r}; config.json needs a number from 0 to 1 there")
+        check_fields(vars(self), "config.json")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}; "

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.hub import cached_file
 
+from .configuration import check_fields
 from .errors import InputError
 from .files import WEIGHT_SUFFIXES, check_links, default_cache_dir
 from .packed import unpacked
@@ -29,6 +30,9 @@ _BUNDLED_DIGEST = "48df129fd25d39abfba42cba405131bcbb51638575d82c52ee9e1c73c3a3e
 _FILES_BY_TEXT = ("vocab", "merges")
 _FILES = ("init_inputs", "gguf_file", "tokenizer_object")
 _SPECIAL_TOKENS = "special_tokens_map.json"
+# A pair in letters that everybody has, and one that nobody has.
+_PROBES = ["a b", "a b"], ["c d", "\U000f0000"]
+_PROBE_LENGTH = 16
 # What names of tokenizers end in.
 _KINDS = ("Tokenizer", "TokenizerFast", "Backend")
 _WHERE_THERE_IS_ONE: dict[str, Any] = {
@@ -83,10 +87,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         else:
             _check_settings(source, name)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-        if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(
-            tokenizer.model_max_length, int | float
-        ):
-            raise InputError(f"{name!r} holds a {type(tokenizer).__name__}, not a tokenizer with a length.")
+        _try_out(tokenizer, name)
     except InputError:
         raise
     except Exception as error:  # transformers raises anything for files that it did not write
@@ -98,12 +99,61 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     return tokenizer
 
 
+def check_config(source: str, name: str) -> None:
+    """Refuse a config.json that is no JSON, has numbers that are none, or asks for more than can be built.
+
+    Args:
+        source: The folder or Hub id.
+        name: What it was called.
+
+    Raises:
+        InputError: There is such a config.json.
+    """
+    path = cached_file(source, _TELLING[0], **_WHERE_THERE_IS_ONE)
+    if path is None:
+        return
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"config.json of {name!r} holds {constant}, which is no number")
+
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"config.json of {name!r} is not JSON: {error}; take it from the checkpoint again") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"config.json of {name!r} holds a {type(fields).__name__}, not the fields of a network")
+    check_fields(fields, f"config.json of {name!r}")
+
+
+def _try_out(tokenizer: Any, name: str) -> None:
+    """Tokenise a text, since transformers takes settings of any kind and fails by them when they are first used.
+
+    Raises:
+        InputError: It is no tokenizer, or does not give rows of ids.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"{name!r} holds a {type(tokenizer).__name__}, not a tokenizer with a length.")
+    kinds = tokenizer.model_input_names
+    if not isinstance(kinds, list | tuple) or "input_ids" not in kinds:
+        raise InputError(f"tokenizer_config.json of {name!r} has model_input_names {kinds!r}, without 'input_ids'.")
+    rows = tokenizer(*_PROBES, truncation="longest_first", max_length=_PROBE_LENGTH, return_attention_mask=False)
+    ids = [index for row in rows["input_ids"] for index in row] + list(tokenizer.added_tokens_decoder)
+    if strange := [index for index in ids if type(index) is not int or not 0 <= index < 2**31]:
+        raise InputError(
+            f"the tokenizer of {name!r} gives the id {strange[0]!r}, which is no row of a network's embedding; is each "
+            "special token, the one for unknown text too, in its vocabulary?"
+        )
+
+
 def _check_settings(source: str, name: str) -> None:
     """Refuse settings by which a tokenizer would be made of files elsewhere, or of what is no tokenizer.
 
     Raises:
         InputError: There are such settings.
     """
+    check_config(source, name)
     settings = get_tokenizer_config(source)
     named = [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]
     named += [key for key in _FILES if settings.get(key)]

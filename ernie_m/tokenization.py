@@ -32,6 +32,7 @@ logger = logging.get_logger(__name__)
 
 # The position table of the published models has 514 rows, of which the first two are never used.
 _POSITIONS = 512
+_MOST_THREADS = 1024
 
 
 @contextmanager
@@ -103,10 +104,16 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         num_threads: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if segmentation not in RULES:
+        # They may come from the tokenizer_config.json of anybody.
+        if not isinstance(segmentation, str) or segmentation not in RULES:
             raise InputError(f"segmentation={segmentation!r} is none of {', '.join(map(repr, RULES))}.")
-        if pair_separators not in (1, 2):
+        if type(pair_separators) is not int or pair_separators not in (1, 2):
             raise InputError(f"pair_separators={pair_separators!r} is neither 1 nor 2.")
+        for name, value in {"do_lower_case": do_lower_case, "split_special_tokens": split_special_tokens}.items():
+            if not isinstance(value, bool | None):
+                raise InputError(f"{name}={value!r} is neither true nor false.")
+        if num_threads is not None and (type(num_threads) is not int or not 1 <= num_threads <= _MOST_THREADS):
+            raise InputError(f"num_threads={num_threads!r} is no number from 1 to {_MOST_THREADS}.")
         if (kwargs.get("sp_model_kwargs") or {}).get("enable_sampling"):
             raise InputError(
                 "sp_model_kwargs={'enable_sampling': True}: sampled segmentations are not supported. Leave it out."
@@ -140,6 +147,10 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         )
         if split_special_tokens is None:
             self.split_special_tokens = segmentation != "hf"
+        if strange := [index for index in self._added_tokens_decoder if not 0 <= index < len(self)]:
+            raise InputError(
+                f"added_tokens_decoder has the id {strange[0]}; with {len(self)} tokens, {len(self) - 1} is the last."
+            )
         check_embedding(vocab_path, len(self))
 
     # What it is

@@ -182,7 +182,7 @@ def trim_network(network: ErnieMPreTrainedModel, selection: Selection) -> None:
         selection: What `select` found with its tokenizer.
 
     Raises:
-        InputError: The network has fewer rows than the tokenizer has tokens.
+        InputError: The network has fewer rows than the tokenizer has tokens, or pads with another token.
     """
     embeddings = cast(nn.Embedding, network.get_input_embeddings()).weight
     if selection.ids[-1] >= len(embeddings):
@@ -190,7 +190,9 @@ def trim_network(network: ErnieMPreTrainedModel, selection: Selection) -> None:
             f"the tokenizer has the id {selection.ids[-1]}, the network {len(embeddings)} embedding rows; they do not "
             "belong together"
         )
-    pad = cast(int, network.config.pad_token_id)
+    pad = network.config.pad_token_id
+    if pad not in selection.ids:
+        raise InputError(f"config.json says pad_token_id {pad}, which is no special token of the tokenizer; correct it")
     rows = torch.tensor(selection.ids)
     decoder: Any = network.get_output_embeddings()
     with torch.no_grad():

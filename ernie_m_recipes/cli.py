@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from . import record, resume, rules
 from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
-from .devices import is_data_parallel, keep_freed_memory, runs_alone, supported_precision
+from .devices import check_world, is_data_parallel, keep_freed_memory, runs_alone, supported_precision
 from .parsing import RecipeParser
 from .references import taken
 from .settings import ResumeSettings, RunSettings
@@ -165,6 +166,8 @@ class RecipeCLI(StageCLI):
             found = [problem for rule in rules.TO_TRAIN for problem in rule(settings.as_dict())]
             if found:
                 raise InputError("\n".join(found))
+        if self.call.folder is not None:
+            check_world(settings.trainer, partial(self.call.names, part="trainer"))
         if settings.trainer.accelerator == "cpu" or not torch.cuda.is_available():
             keep_freed_memory()
         asked = settings.trainer.precision

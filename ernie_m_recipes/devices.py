@@ -3,12 +3,16 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from ernie_m.errors import InputError
+
+# What whoever starts processes on several machines tells each of them.
+_STARTED_BY = ("SLURM_NTASKS", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def supported_precision(precision: Any, accelerator: Any) -> Any:
@@ -56,6 +60,27 @@ def cpu_has_bf16() -> bool:
         return stated == "yes"
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def check_world(trainer: Any, is_typed: Callable[[str], bool]) -> None:
+    """Refuse processes and machines that a folder's settings ask for and that are not here.
+
+    Args:
+        trainer: The trainer's settings.
+        is_typed: Tells whether a person gave one of them.
+
+    Raises:
+        InputError: There are fewer; the run would wait for them, or fill the memory.
+    """
+    if trainer.num_nodes > 1 and not is_typed("num_nodes") and not set(_STARTED_BY) & set(os.environ):
+        raise InputError(
+            f"trainer.num_nodes is {trainer.num_nodes}, but nothing says that this was started on several machines "
+            f"(no {', '.join(_STARTED_BY)} in the environment). Start it there, or add --trainer.num_nodes 1"
+        )
+    devices = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
+    most = max(torch.cuda.device_count(), os.cpu_count() or 1)
+    if str(devices).isdecimal() and int(devices) > most and not is_typed("devices"):
+        raise InputError(f"trainer.devices is {devices}, but there are {most} here. Add --trainer.devices {most}")
 
 
 def keep_freed_memory() -> None:

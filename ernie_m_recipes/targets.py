@@ -64,16 +64,17 @@ class Invocation:
         typed = [word for word in self.arguments if "${" in word and not word.startswith("{")]
         return {*self.variables, *(name for text in (*named, *typed) for name in variables_in(text))}
 
-    def names(self, key: str) -> bool:
-        """Say whether a person gave an argument of the data's class: by option, or in a file that `--config` names.
+    def names(self, key: str, part: str = "data") -> bool:
+        """Say whether a person gave a setting: by option, or in a file that `--config` names.
 
         Args:
-            key: The argument.
+            key: The setting, or the argument of the data's class.
+            part: Where it belongs.
         """
-        options = {f"--data.{key}", f"--data.init_args.{key}"}
-        files = [path for path in self.configs if isinstance(path, Path)]
+        options = {f"--{part}.{key}", f"--{part}.init_args.{key}"}
+        named = [read_yaml(path) for path in self.configs if isinstance(path, Path)]
         return any(word.partition("=")[0] in options for word in self.arguments) or any(
-            key in arguments(read_yaml(path), "data") for path in files
+            key in arguments(settings, part) or key in (settings.get(part) or {}) for settings in named
         )
 
     @property

@@ -31,6 +31,9 @@ class Classification(TaskModule):
     def __init__(self, *args: Any, label_names: list[str] | None = None, new_head: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.label_names = list(label_names or [])
+        if not all(isinstance(name, str) for name in self.label_names):
+            # A checkpoint's have seen no parser.
+            raise InputError(f"label_names is {str(self.label_names)[:100]}; they are texts")
         self.new_head = new_head
         self._columns: list[int] = []
 

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
-from ernie_m.configuration import POSITION_OFFSET
+from ernie_m.configuration import POSITION_OFFSET, check_fields
 from ernie_m.errors import InputError
 from ernie_m.files import WEIGHT_SUFFIXES, check_links
+from ernie_m.published import check_config
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
+from .soundness import check_extent, try_out
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -76,8 +78,10 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     Raises:
         InputError: If it cannot be read.
     """
+    source = resolve(backbone)
     with reading("configuration", backbone):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=trust_remote_code)
+        check_config(source, backbone)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")
@@ -88,6 +92,17 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
             f"config.json of {backbone!r} names the attention {attention!r}, which is code on the Hub. Where you trust "
             "it, set trust_remote_code to true; otherwise take it out of the file"
         )
+    # Tensors have a byte at least for every number. Those on the Hub are not there yet.
+    weights = [path for path in Path(source).glob("*") if path.suffix in WEIGHT_SUFFIXES]
+    if weights and not trust_remote_code:
+        with reading("configuration", backbone):
+            check_extent(config, sum(path.stat().st_size for path in weights), f"config.json of {backbone!r}")
+    return _for_tasks(config)
+
+
+def _for_tasks(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return a configuration whose network gives what tasks read, whatever else its fields ask for."""
+    config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False
     return config
 
 
@@ -168,6 +183,8 @@ def load_network(
             ignore_mismatched_sizes=renewed is not None,
             **_attention(source.attn_implementation),
         )
+    with reading("configuration", backbone):
+        try_out(network)
     absent = sorted(info["missing_keys"])
     if renewed is not None:
         absent = sorted({*absent, *_renew(network, renewed, info["mismatched_keys"], backbone)})
@@ -202,10 +219,11 @@ def new_network(auto_class: Any, config: PreTrainedConfig, attn_implementation: 
         config: The configuration, its labels set.
         attn_implementation: Name of the attention, or "auto" for transformers' choice.
     """
-    with reading("attention", attn_implementation):
+    with reading("configuration, or attention", attn_implementation):
         network: PreTrainedModel = auto_class.from_config(
             config, dtype=torch.float32, trust_remote_code=False, **_attention(attn_implementation)
         )
+        try_out(network)
     return network
 
 
@@ -266,8 +284,9 @@ def config_from_json(text: str) -> PreTrainedConfig:
     """Return the configuration that `config_to_json` wrote."""
     with reading("configuration", "a checkpoint"):
         fields = {key: value for key, value in json.loads(text).items() if "attn_implementation" not in key}
+        check_fields(fields, "the network's configuration in a checkpoint")
         config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
-    return config
+    return _for_tasks(config)
 
 
 def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
@@ -281,8 +300,14 @@ def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
     """
     path = Path(path)
     checkpoint = read_checkpoint(path / "meta.pt" if path.is_dir() else path)
-    text = checkpoint.get(CONFIG_KEY)
-    return None if text is None else config_from_json(text)
+    if (text := checkpoint.get(CONFIG_KEY)) is None:
+        return None
+    config = config_from_json(text)
+    if path.is_file():
+        numbers = sum(tensor.numel() for tensor in checkpoint.get("state_dict", {}).values())
+        with reading("configuration", str(path)):
+            check_extent(config, numbers, f"the network's configuration in {path}")
+    return config
 
 
 def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:

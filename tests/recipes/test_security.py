@@ -168,6 +168,16 @@ def test_data_settings_of_a_folder_are_plain(files: Any, folder: Path, ernie_m) 
     assert "config.yaml: data.validation_files" in err
 
 
+@pytest.mark.parametrize(("key", "value"), [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000")])
+def test_a_folder_starts_no_processes_that_are_not_here(key: str, value: Any, folder: Path, ernie_m) -> None:
+    change(folder / "config.yaml", trainer={key: value})
+    code, _, err = ernie_m("fit", folder)
+    assert code == 2
+    assert f"trainer.{key} is {value}" in err
+    code, _, err = ernie_m("fit", folder, f"--trainer.{key}=1")
+    assert code == 0, err
+
+
 def test_a_run_that_fails_to_continue_is_still_there(folder: Path, ernie_m) -> None:
     (folder / "run.json").unlink()
     change_arguments(folder / "config.yaml", "data", path="nowhere")
@@ -678,6 +688,8 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
         {"state_dict": {"a": 1}},
         {"network_config": "[1]"},
         {"network_config": "{}"},
+        {"network_config": '{"model_type": "ernie_m", "num_hidden_layers": 100000000}'},
+        {"network_config": '{"model_type": "ernie_m", "hidden_size": 120000000}'},
         {"network_config": 5},
         {"callbacks": 5},
         {"callbacks": {"CheckpointThatCounts": 5}},

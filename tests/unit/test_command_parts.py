@@ -468,7 +468,12 @@ def test_objects_of_many_kinds_become_a_table(tmp_path: Path) -> None:
         ("in.csv", b"a,b,a\n1,2,3\n", r"in\.csv: two columns are called 'a'"),
         ("in.csv", b"a,b\n1,2,3\n", r"in\.csv, line 2: 3 fields where 2 are expected"),
         ("in.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "is not a whole gzip file"),
-        ("in.jsonl", b'{"a": "\\ud800"}\n', r"in\.jsonl, line 1: column 'a' has half a surrogate pair"),
+        ("in.jsonl", b'{"a": "\\ud800"}\n', r"in\.jsonl, line 1: holds half a surrogate pair"),
+        (
+            "in.jsonl",
+            b'{"a": {"\\udfff": 1}, "\\ud83d\\ude00": 2}\n',
+            r"in\.jsonl, line 1: holds half a surrogate pair",
+        ),
         ("in.jsonl", b'{"a": 1}\n[]\n', r"in\.jsonl, line 2: expected a JSON object"),
         ("in.arrow", b"a,b\n1,2\n", r"in\.arrow cannot be read as Arrow"),
         ("in.xlsx", b"", "cannot tell its format"),

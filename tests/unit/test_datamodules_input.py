@@ -42,6 +42,17 @@ def read(tmp_path, tokenizer_name):
     return prepare
 
 
+def strange_classes() -> bytes:
+    """A Parquet file by whose metadata a column's classes are called 5."""
+    columns = {"premise": {"dtype": "string", "_type": "Value"}, "hypothesis": {"dtype": "string", "_type": "Value"},
+               "label": {"names": 5, "_type": "ClassLabel"}}  # fmt: skip
+    table = pa.table({"premise": ["a"], "hypothesis": ["b"], "label": [0]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
+
+
 CASES = {
     "missing column": (
         "a.csv",
@@ -88,7 +99,7 @@ CASES = {
     "half a surrogate pair": (
         "a.jsonl",
         '{"premise": "\\ud800", "hypothesis": "b", "label": 0}\n{"premise": "a", "hypothesis": "b", "label": 1}',
-        r"a\.jsonl, line 1: column 'premise' has half a surrogate pair",
+        r"a\.jsonl, line 1: holds half a surrogate pair",
     ),
     "huge label": (
         "a.jsonl",
@@ -107,6 +118,8 @@ CASES = {
     ),
     "one label": ("a.csv", "premise,hypothesis,label\na,b,x\n", r"label_names is \['x'\]; it must hold two or more"),
     "not Parquet": ("a.parquet", GOOD, r"a\.parquet cannot be read as Parquet"),
+    "number of many digits": ("a.jsonl", f'{{"premise": {"9" * 5000}}}', r"a\.jsonl, line 1: not valid JSON"),
+    "names of classes that are none": ("a.parquet", strange_classes(), r"a\.parquet cannot be read as Parquet"),
     "unknown suffix": ("a.xlsx", GOOD, r"a\.xlsx: cannot tell its format; the name must end in \.csv, \.tsv, \.jsonl"),
 }
 
@@ -119,7 +132,16 @@ def test_broken_files_are_named(read, case):
 
 
 @pytest.mark.parametrize(
-    ("label", "shown"), [("c", "'c'"), ("2", "'2'"), ("-1", "'-1'"), ("", "''"), ("²", "'²'"), ("1.0", "'1.0'")]
+    ("label", "shown"),
+    [
+        ("c", "'c'"),
+        ("2", "'2'"),
+        ("-1", "'-1'"),
+        ("", "''"),
+        ("²", "'²'"),
+        ("1.0", "'1.0'"),
+        ("9" * 5000, f"'{'9' * 5000}'"),
+    ],
 )
 def test_unknown_labels_are_named(read, label, shown):
     message = (

@@ -1,9 +1,14 @@
 """Names of published checkpoints, and the tokenizers of folders that say little about themselves."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from ernie_m import ErnieMTokenizer, InputError, load_tokenizer, resolve
 
@@ -28,6 +33,37 @@ def test_other_families_come_as_they_are(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tmp_path))
     assert type(tokenizer).__name__.startswith("BertTokenizer")
     assert tokenizer("insert text").input_ids == [2, 5, 6, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pair_separators": 1.0}, r"pair_separators=1\.0 is neither"),
+        ({"segmentation": []}, r"segmentation=\[\] is none of"),
+        ({"split_special_tokens": []}, r"split_special_tokens=\[\] is neither true nor false"),
+        ({"num_threads": 10**12}, "num_threads=1000000000000 is no number from 1 to"),
+        ({"model_input_names": ["x"]}, r"model_input_names \['x'\], without 'input_ids'"),
+        ({"added_tokens_decoder": {"-5": {"content": "x"}}}, "added_tokens_decoder has the id -5"),
+        ({"added_tokens_decoder": {"99999": {"content": "x"}}}, "added_tokens_decoder has the id 99999"),
+        ({"added_tokens_decoder": {"a": {"content": "x"}}}, "no tokenizer can be loaded"),
+        ({"model_max_length": [1]}, "no tokenizer can be loaded|not a tokenizer with a length"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(
+    settings: dict[str, Any], said: str, tmp_path: Path, sample_tokenizer_dir: Path
+) -> None:
+    folder = Path(shutil.copytree(sample_tokenizer_dir, tmp_path / "tokenizer"))
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        load_tokenizer(str(folder))
+
+
+def test_a_token_for_unknown_text_that_has_no_id_is_refused(tmp_path: Path) -> None:
+    words = {word: number for number, word in enumerate(["[PAD]", "a", "b", "c", "d"])}
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]"))).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"no tokenizer can be loaded .*UNK"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

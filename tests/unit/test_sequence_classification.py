@@ -1,5 +1,6 @@
 """The classification task through a Trainer, on tiny random models of every family."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from sklearn.metrics import confusion_matrix
 from torch.utils.data import DataLoader
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
@@ -23,7 +25,7 @@ from transformers import (
 
 from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
 from ernie_m.errors import InputError
-from lightning_modules import SequenceClassification, TaskModule, optimization
+from lightning_modules import SequenceClassification, TaskModule, networks, optimization
 from lightning_modules.classifier_labels import labels_of
 
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -404,6 +406,33 @@ def test_backbone_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         module_of(save_encoder(tmp_path / "backbone"), label_names=None).configure_model()
     with pytest.raises(InputError, match="fanciful"):
         module_of(tmp_path / "backbone", attn_implementation="fanciful").configure_model()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layer_norm_eps", "x"), ("layer_norm_eps", None), ("act_dropout", float("nan")), ("num_attention_heads", -1),
+        ("hidden_size", "x"), ("hidden_size", 10**8), ("num_hidden_layers", 10**8), ("num_labels", 10**9),
+        ("vocab_size", 10**12), ("max_position_embeddings", 10**12), ("intermediate_size", 10**12),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("family", ["bert", "ernie_m"])
+def test_backbone_whose_config_describes_no_network_of_its_weights_is_refused(
+    family: str, field: str, value: Any, tmp_path: Path
+) -> None:
+    """At once: it would be built layer by layer, or fill the memory."""
+    network = ErnieMModel(ErnieMConfig(**SIZES)) if family == "ernie_m" else FAMILIES[family]().base_model
+    network.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, field: value}), encoding="utf-8")
+    source = networks.NetworkSource(str(tmp_path), None, "auto", False)
+    with pytest.raises(InputError, match=r"config\.json|configuration"):
+        networks.load_network(AutoModel, source, networks.read_config(str(tmp_path), False))
+
+
+def test_labels_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(InputError, match=r"label_names is \[1, 2\]; they are texts"):
+        SequenceClassification("unused", label_names=[1, 2])
 
 
 def test_weights_without_part_of_the_encoder_are_refused(tmp_path: Path) -> None:
