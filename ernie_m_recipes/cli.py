@@ -21,11 +21,13 @@ from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
 from .devices import check_world, is_data_parallel, keep_freed_memory, runs_alone, supported_precision
-from .parsing import RecipeParser
+from .parsing import RecipeParser, nulls_in
 from .references import taken
 from .settings import ResumeSettings, RunSettings
 from .targets import Invocation
 from .trust import TOKENIZER, admitted, lies_outside, tokenizer_of
+
+_TRAINER = "lightning.pytorch.Trainer"
 
 
 class RecipeCLI(StageCLI):
@@ -123,12 +125,25 @@ class RecipeCLI(StageCLI):
     def check_settings(self) -> None:
         """Check a continued run against its beginning, instead of Lightning's overriding the command line."""
         settings = self.config[self.stage]
+        self.check_nulls()
         self.check_places()
         if settings.ckpt_path and self.stage == "fit":
             path = Path(settings.ckpt_path)
             self.changes = resume.check_resume(path, self.config_dump, settings.resume.allow_changes)
         elif settings.ckpt_path and not Path(settings.ckpt_path).exists():
             raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
+
+    def check_nulls(self) -> None:
+        """Refuse null where a class takes none, which the parser lets through.
+
+        Raises:
+            InputError: There is one.
+        """
+        settings = self.config[self.stage].as_dict()
+        for part in ("model", "data", "trainer"):
+            content = settings[part] if part != "trainer" else {"class_path": _TRAINER, "init_args": settings[part]}
+            for name in nulls_in(content["class_path"], content.get("init_args") or {}):
+                raise InputError(f"{part}.{name} is null; give it a value, or leave it out for its default")
 
     def check_places(self) -> None:
         """Refuse settings of a folder by which a file that is none of its own would be read out or copied along.

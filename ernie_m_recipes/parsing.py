@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
@@ -167,13 +167,44 @@ def arguments_of(class_path: str) -> Iterator[str]:
     Args:
         class_path: Its module and name. What it takes as `**kwargs` are the arguments of its base.
     """
+    for initializer in _initializers(class_path):
+        parameters = list(inspect.signature(initializer).parameters.values())[1:]
+        yield from (one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+
+
+def nulls_in(class_path: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the arguments that are null although the class takes no null; jsonargparse takes it for any type.
+
+    Args:
+        class_path: The class, as in `arguments_of`.
+        values: Its arguments.
+    """
+    nulls = [name for name, value in values.items() if value is None]
+    for initializer in _initializers(class_path) if nulls else ():
+        hints = _hints(initializer)
+        yield from (name for name in nulls if name in hints and not _takes_null(hints[name]))
+
+
+def _hints(initializer: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(initializer)
+    except NameError:
+        # A class of one's own, with names that a type checker alone imports.
+        return {}
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is Any or type(None) in (hint, *get_args(hint)) or None in get_args(hint)
+
+
+def _initializers(class_path: str) -> Iterator[Any]:
+    """Yield the `__init__` of a class, and of its bases as far as it hands arguments on."""
     try:
         bases = class_at(class_path).__mro__
     except (InputError, AttributeError):
         return
     for base in bases:
         if "__init__" in vars(base):
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-            yield from (one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
-            if not any(one.kind == one.VAR_KEYWORD for one in parameters):
+            yield base.__init__
+            if not any(one.kind == one.VAR_KEYWORD for one in inspect.signature(base.__init__).parameters.values()):
                 return

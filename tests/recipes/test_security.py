@@ -178,6 +178,17 @@ def test_a_folder_starts_no_processes_that_are_not_here(key: str, value: Any, fo
     assert code == 0, err
 
 
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("data", "max_length"), ("data", "eval_tokens_per_batch"), ("data", "prefix"), ("model", "layer_decay")],
+)
+def test_null_is_no_value_where_there_has_to_be_one(part: str, key: str, folder: Path, ernie_m) -> None:
+    change_arguments(folder / "config.yaml", part, **{key: None})
+    code, _, err = ernie_m("validate", folder)
+    assert code == 2
+    assert f"{part}.{key} is null" in err
+
+
 def test_a_run_that_fails_to_continue_is_still_there(folder: Path, ernie_m) -> None:
     (folder / "run.json").unlink()
     change_arguments(folder / "config.yaml", "data", path="nowhere")
