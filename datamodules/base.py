@@ -76,8 +76,6 @@ class TaskDataModule(LightningDataModule):
     known_languages: ClassVar[tuple[str, ...]] = ()
     # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
     rows_at_once: ClassVar[int] = 8192
-    # Splits of which a language may have no rows; elsewhere a score without it would be another score.
-    optional_splits: tuple[str, ...] = (Split.TRAIN,)
     allow_changes: bool = False
     languages: list[str]
     train_languages: list[str]
@@ -206,6 +204,10 @@ class TaskDataModule(LightningDataModule):
         """
         raise NotImplementedError
 
+    def may_be_empty(self, split: str, language: str) -> bool:
+        """Whether a language may have no rows and be left out; a score without it would be another score."""
+        return split == Split.TRAIN
+
     def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
         """The rows of one split and language that are used, ascending; None for all of them."""
         return None
@@ -297,9 +299,7 @@ class TaskDataModule(LightningDataModule):
         return texts_in(self, language)
 
     def load(self, split: str, download: bool) -> None:
-        """Reads and tokenises all languages of a split, or opens what was tokenised before.
-
-        Languages without rows are left out of `optional_splits`.
+        """Reads and tokenises the languages of a split, or opens what was; those without rows are left out if they may.
 
         Args:
             split: "train", "validation", "test" or "predict".

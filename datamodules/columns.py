@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
 
-from .text_files import located, open_binary
+from .opening import open_binary
+from .text_files import located
 
 _DOCUMENT_START = "-DOCSTART-"
 # WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".

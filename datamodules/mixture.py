@@ -16,8 +16,9 @@ class MixtureSampler(TrainBatchSampler):
 
     Every batch has the same number of pairs. A language with n of the N rows of its kind is drawn with a probability in
     proportion to (n / N) ** alpha (Conneau and Lample, 2019). Each goes through its rows in a new order again and
-    again: an epoch has as many rows as the data, some languages several times, of others a part, and the next epoch
-    goes on where they stopped.
+    again: an epoch has as many rows as the data, those of some languages several times, of others a part, and the next
+    epoch goes on where they stopped. Within an epoch the order is drawn, so that a row of a small language may come
+    twice in a batch.
 
     Args:
         lengths: Tokens of each row, shape (rows,).
@@ -57,7 +58,7 @@ class MixtureSampler(TrainBatchSampler):
         self._quotas = np.zeros(len(is_pair), dtype=np.int64)
         for parts, count in self._of_kind:
             if parts:
-                self._quotas[parts] = _shared_out(count * len(self), sizes[parts].astype(float) ** alpha)
+                self._quotas[parts] = _in_proportion(count * len(self), sizes[parts].astype(float) ** alpha)
 
     def __len__(self) -> int:
         """Global batches of one epoch: all of them full."""
@@ -91,7 +92,7 @@ class MixtureSampler(TrainBatchSampler):
         return drawn
 
 
-def _shared_out(total: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+def _in_proportion(total: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
     """Whole numbers in proportion to weights, with a given sum: what rounding leaves goes to the largest remainders."""
     exact = total * weights / weights.sum()
     shares: NDArray[np.int64] = np.floor(exact).astype(np.int64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 
 from ernie_m.errors import InputError, check_positive
@@ -17,7 +17,7 @@ from .base import TaskDataModule
 from .batching import TrainBatchSampler
 from .loading import RowSet
 from .mixture import MixtureSampler
-from .packing import SPECIAL, fitting, packed, token_kinds
+from .packing import SPECIAL, fitting, packed, plain_ids, token_kinds
 from .reading import rows_in_parts, texts_of
 from .sources import SAMPLES, Parts, Reference, Source, find_source
 from .splits import Split
@@ -25,6 +25,10 @@ from .tokens import filling, lengths, ragged
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+# Something to read: no blanks, controls or characters without width alone.
+_TEXT = r"[\pL\pM\pN\pP\pS]"
 
 
 class Multilingual(TaskDataModule):
@@ -71,6 +75,9 @@ class Multilingual(TaskDataModule):
         kwargs: See `args`.
     """
 
+    # Lines may be whole articles.
+    rows_at_once = 1024
+
     def __init__(
         self,
         *args: Any,
@@ -93,9 +100,7 @@ class Multilingual(TaskDataModule):
         streaming: bool = False,
         **kwargs: Any,
     ) -> None:
-        train = _joined("train", train_files, train_pairs)
-        validation = _joined("validation", validation_files, validation_pairs)
-        held = {language for language in train if held_out and language not in validation}
+        self.held_out = held_out
         if kwargs.get("predict_path") is not None:
             raise InputError(
                 "A pre-training predicts no file. Its export completes texts in transformers' fill-mask pipeline, and"
@@ -104,8 +109,8 @@ class Multilingual(TaskDataModule):
         super().__init__(  # type: ignore[misc]
             *args,
             path=str(SAMPLES / "parallel") if path == "bundled" else path,
-            train_files=train,
-            validation_files=validation | {language: train[language] for language in train if language in held},
+            train_files=_joined("train", train_files, train_pairs),
+            validation_files=_joined("validation", validation_files, validation_pairs),
             test_files=_joined("test", test_files, test_pairs),
             predict_language=None,
             **kwargs,
@@ -125,11 +130,6 @@ class Multilingual(TaskDataModule):
             raise InputError(f"text_column names no column for '{lacks[0]}': {dict(text_column)}.")
         self.max_lines = max_lines
         self.pairs_path = str(SAMPLES / "parallel") if pairs_path == "bundled" else pairs_path
-        self.held_out = held_out
-        self._held_out = held
-        if held:
-            # A language of few texts has none that are held out.
-            self.optional_splits = (Split.TRAIN, Split.VALIDATION)
         self.text_column = text_column
         self.source_column = source_column
         self.target_column = target_column
@@ -138,6 +138,12 @@ class Multilingual(TaskDataModule):
         self.alpha = alpha
         self.streaming = streaming
 
+    def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
+        train, validation = files.get(Split.TRAIN) or {}, files.get(Split.VALIDATION) or {}
+        self._held_out = {name for name in train if self.held_out and name not in validation}
+        held_out = {name: train[name] for name in train if name in self._held_out}
+        super()._use({**files, Split.VALIDATION: {**validation, **held_out}})
+
     # What the task asks.
 
     @cached_property
@@ -145,11 +151,12 @@ class Multilingual(TaskDataModule):
         """The id of the mask.
 
         Raises:
-            InputError: The tokenizer has none.
+            InputError: The tokenizer has none, or none that opens a row or separates sentences.
         """
-        if not isinstance(self.tokenizer.mask_token_id, int):
-            raise InputError(f"The tokenizer '{self.tokenizer_name}' has no mask token.")
-        return self.tokenizer.mask_token_id
+        ids = {name: getattr(self.tokenizer, f"{name}_token_id") for name in ("mask", "cls", "sep")}
+        if lacks := [name for name, value in ids.items() if not isinstance(value, int)]:
+            raise InputError(f"The tokenizer '{self.tokenizer_name}' has no {lacks[0]} token; pre-training needs one.")
+        return int(ids["mask"])
 
     @cached_property
     def pair_separators(self) -> int:
@@ -173,11 +180,16 @@ class Multilingual(TaskDataModule):
         root = self.pairs_path if self.pairs_path is not None and is_pair(language) else self.path
         return find_source(root, reference, self.revision, download, found, streaming=self.streaming)
 
+    def may_be_empty(self, split: str, language: str) -> bool:
+        """Whether a language may have no rows: of few texts none may be held out."""
+        return super().may_be_empty(split, language) or (split == Split.VALIDATION and language in self._held_out)
+
     def columns(self, language: str) -> tuple[list[str], bool | None]:
         """The columns to read, and whether the first line names them; None where they are numbers."""
         if not is_pair(language):
             found = self.text_column[language] if isinstance(self.text_column, Mapping) else self.text_column
-            return [str(found)], None if isinstance(found, int) else True
+            # A number that is typed on the command line is text.
+            return [str(found)], None if str(found).isdecimal() else True
         if self.source_column is None or self.target_column is None:
             return ["source", "target"], False
         source, target = language.split("-")
@@ -189,22 +201,33 @@ class Multilingual(TaskDataModule):
         columns, header = self.columns(language)
         names = ["source", "target"] if is_pair(language) else ["text"]
         held_out = language in self._held_out
-        limit = self.max_lines if held_out or split == Split.TRAIN else None
-        empty = taken = 0
+        limit = self._limit(split, language)
+        empty = taken = seen = kept = 0
         for rows in rows_in_parts(parts, columns, header, self.rows_at_once):
-            table = pa.table([texts_of(rows, column) for column in columns], names=names)
-            blank = [pc.equal(pc.utf8_trim_whitespace(column), "") for column in table.columns]
-            has_text = pc.invert(blank[0] if len(blank) == 1 else pc.or_(*blank))
+            # Parts of a file may have them in either kind of Arrow's strings.
+            table = pa.table([texts_of(rows, column).cast(pa.large_string()) for column in columns], names=names)
+            found = [pc.match_substring_regex(column, _TEXT) for column in table.columns]
+            has_text = found[0] if len(found) == 1 else pc.and_(*found)
             empty += table.num_rows - pc.sum(has_text).as_py() if table.num_rows else 0
             table = table.filter(has_text)
             if limit is not None:
                 table = table.slice(0, limit - taken)
                 taken += table.num_rows
-            yield table.filter(pa.array(self._is_in(split, table.column(0)))) if held_out else table
+            seen += table.num_rows
+            if held_out:
+                table = table.filter(pa.array(self._is_in(split, table.column(0))))
+            kept += table.num_rows
+            yield table
             if taken == limit:
                 break
+        if held_out and split == Split.TRAIN and seen and not kept:
+            rank_zero_warn(f"{language}: all {seen:,} texts are held out for validation")
         if empty:
             rank_zero_info(f"{split}/{language}: {empty:,} lines without text are skipped")
+
+    def _limit(self, split: str, language: str) -> int | None:
+        """How many lines are used; None for all."""
+        return self.max_lines if split == Split.TRAIN or language in self._held_out else None
 
     def _is_in(self, split: str, texts: pa.ChunkedArray) -> NDArray[np.bool_]:
         hashes = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in texts.to_pylist())
@@ -229,7 +252,7 @@ class Multilingual(TaskDataModule):
 
     def _texts(self, table: pa.Table) -> tuple[list[list[int]], list[int], list[bool]]:
         """Rows of lines, their lengths, and that none is cut."""
-        lines = self._ids([self.prefix + text for text in table.column("text").to_pylist()])
+        lines = plain_ids(self.tokenizer, [self.prefix + text for text in table.column("text").to_pylist()])
         special = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         together = [lines] if self.pack else [[line] for line in lines]
         rows = [row for some in together for row in packed(some, *special, self.max_length)]
@@ -238,7 +261,7 @@ class Multilingual(TaskDataModule):
     def _pairs(self, table: pa.Table) -> tuple[list[list[int]], list[int], list[bool]]:
         """Rows of pairs, where the second sentence of each begins, and whether it was cut."""
         texts = [[self.prefix + text for text in table.column(name).to_pylist()] for name in ("source", "target")]
-        ids = [self._ids(side) for side in texts]
+        ids = [plain_ids(self.tokenizer, side) for side in texts]
         room = self.max_length - self.pair_separators - 2
         cut = [len(first) + len(second) > room for first, second in zip(*ids, strict=True)]
         for row in np.flatnonzero(cut).tolist():
@@ -247,11 +270,6 @@ class Multilingual(TaskDataModule):
         between = [sep] * self.pair_separators
         rows = [[cls, *first, *between, *second, sep] for first, second in zip(*ids, strict=True)]
         return rows, [len(first) + 2 for first in ids[0]], cut
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
 
     def filling(self, split: str) -> dict[str, int | None]:
         """The ids, and where the second sentence begins."""
@@ -265,7 +283,7 @@ class Multilingual(TaskDataModule):
             "columns": self.columns(language),
             "pack": self.pack,
             "held_out": held_out,
-            "max_lines": self.max_lines,
+            "max_lines": self._limit(split, language),
         }
 
     def summary(self, rows: "Dataset") -> str:

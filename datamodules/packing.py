@@ -11,9 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 # Scripts that put no blanks between words: each of their tokens is one.
 _WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-_BLANK = "▁"
-# Ends of sentences in the scripts of ERNIE-M's languages, with what may close a quotation after them.
-_SENTENCE = re.compile(r"""[.!?…。！？｡।॥։።؟۔]+["'”’»)\]」』）]*\s*""")
+_BLANKS = "▁Ġ"
+_GOES_ON = "##"
+# Ends of sentences, with what may close a quotation after them: where blanks stand between words a blank must follow,
+# which it does in no number, address or date.
+_CLOSING = r"""["'”’»)\]」』）]*"""
+_SENTENCE = re.compile(rf"[.!?…।॥։؟۔]+{_CLOSING}(?:\s+|$)|[。！？｡]+{_CLOSING}\s*")
 
 SPECIAL, WITHIN, BEGINS = range(3)
 """What a token can be: special, a part of a word, a word's beginning."""
@@ -22,19 +25,35 @@ SPECIAL, WITHIN, BEGINS = range(3)
 def token_kinds(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int8]:
     """What each id of a tokenizer is: `SPECIAL`, `WITHIN` or `BEGINS`, shape (vocabulary,).
 
-    A token begins a word where a blank stands before it, or where it is no letter, or of a script without blanks.
+    A token begins a word where a blank stands before it ("▁" of sentencepiece, "Ġ" of byte-level tokenizers), where it
+    does not go on ("##" of WordPiece), or where it is no letter, or of a script without blanks.
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    kinds = np.fromiter(map(_kind, tokens), dtype=np.int8, count=len(tokens))
+    marks_within = any(token.startswith(_GOES_ON) for token in tokens)
+    kind = _kind_of_wordpiece if marks_within else _kind
+    kinds = np.fromiter(map(kind, tokens), dtype=np.int8, count=len(tokens))
     kinds[tokenizer.all_special_ids] = SPECIAL
     return kinds
 
 
+def _kind_of_wordpiece(token: str) -> int:
+    return WITHIN if token.startswith(_GOES_ON) else BEGINS
+
+
 def _kind(token: str) -> int:
     first = token[:1]
-    if not first or first == _BLANK or unicodedata.category(first)[0] not in "LM":
+    if not first or first in _BLANKS or unicodedata.category(first)[0] not in "LM":
         return BEGINS
     return BEGINS if unicodedata.name(first, "").startswith(_WITHOUT_BLANKS) else WITHIN
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The ids of texts of any length, without special ones: such tokens that stand in a text are text."""
+    encoded = tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, split_special_tokens=True, verbose=False
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
 
 
 def packed(lines: Iterable[list[int]], cls: int, sep: int, longest: int) -> Iterator[list[int]]:
@@ -78,21 +97,16 @@ def fitting(tokenizer: PreTrainedTokenizerBase, source: str, target: str, longes
         longest: Ids of both together at most, without special ones.
     """
 
-    def ids(texts: list[str]) -> list[list[int]]:
-        # Not verbose: lines may be longer than what the network takes.
-        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        found: list[list[int]] = encoded["input_ids"]
-        return found
+    def ids(count: int) -> list[list[int]]:
+        return plain_ids(tokenizer, [text[: own[count - 1]] for text, own in zip(texts, ends, strict=True)])
 
-    def first_sentences(count: int) -> list[str]:
-        return [text[: own[count - 1]] for text, own in zip((source, target), ends, strict=True)]
-
-    ends = sentence_ends(source), sentence_ends(target)
-    most = min(map(len, ends))
-    if count := bisect_right(range(1, most + 1), longest, key=lambda n: sum(map(len, ids(first_sentences(n))))):
-        first, second = ids(first_sentences(count))
+    texts = (source, target)
+    ends = [sentence_ends(text) for text in texts]
+    counts = range(1, min(map(len, ends)) + 1)
+    if count := bisect_right(counts, longest, key=lambda count: sum(map(len, ids(count)))):
+        first, second = ids(count)
         return first, second
-    first, second = ids([source, target])
+    first, second = plain_ids(tokenizer, [source, target])
     # The shorter side keeps up to half of the room, the longer one gets the rest.
     fewer = min(len(first), len(second), longest // 2)
     keeps = (longest - fewer, fewer) if len(first) >= len(second) else (fewer, longest - fewer)

@@ -113,7 +113,7 @@ def _tables_in(
 ) -> Iterator[tuple[pa.Table, NDArray[np.int64] | None]]:
     from datasets import Dataset
 
-    kind = _kind(part, (*SUFFIXES, ".txt")) if isinstance(part, Path) else ""
+    kind = _kind(part, (*SUFFIXES, ".txt") if len(columns) == 1 else SUFFIXES) if isinstance(part, Path) else ""
     if isinstance(part, Path) and kind == ".txt":
         yield from text_files.lines_in_parts(part, columns[0], at_once)
     elif isinstance(part, Path) and kind == ".jsonl":

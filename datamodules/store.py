@@ -82,9 +82,9 @@ class Store:
         empty = [
             language for language, source in found.items() if not self._load(data, split, language, source, tokenizer)
         ]
-        if empty and (split not in data.optional_splits or len(empty) == len(languages)):
-            # A score without one of its languages would be another score.
-            raise InputError(f"{found[empty[0]].name}: the {split} split of '{empty[0]}' is empty.")
+        wanted = empty if len(empty) == len(languages) else [one for one in empty if not data.may_be_empty(split, one)]
+        if wanted:
+            raise InputError(f"{found[wanted[0]].name}: the {split} split of '{wanted[0]}' is empty.")
         for language in empty:
             rank_zero_warn(f"{found[language].name}: the {split} split of '{language}' is empty; it is left out.")
         return empty

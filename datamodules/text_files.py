@@ -6,7 +6,6 @@ split at characters within a text, and errors name neither file nor line.
 
 import csv
 import gzip
-import io
 import json
 import re
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +23,14 @@ from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
+from .opening import open_binary, open_text
+
 DEEPEST = 50
 """Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
 
 
 # JSON's escape of a half of a surrogate pair; with its other half it is a character.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-_MOST_UNPACKED = 100
-_ALWAYS_UNPACKED = 2**24
-"""Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -48,7 +46,7 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         InputError: The file cannot be read or is not UTF-8.
     """
-    with located(path), _open_text(path) as file:
+    with located(path), open_text(path) as file:
         for line in file:
             yield line.removesuffix("\n").removesuffix("\r")
 
@@ -71,7 +69,7 @@ def read_json(path: Path) -> Any:
             raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
         return found
 
-    with located(path), _open_text(path) as file:
+    with located(path), open_text(path) as file:
         text = file.read()
     try:
         return json.loads(text, object_pairs_hook=without_repetition)
@@ -86,7 +84,7 @@ def read_json(path: Path) -> Any:
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The number of its last line and the fields of every record."""
     if separator == "\t":
-        with _open_text(path, newline="\n") as file:
+        with open_text(path, newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 text = line.rstrip("\r\n")
                 if text:
@@ -94,7 +92,7 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         return
     # A field may be as long as the text is; the default limit is 131,072 characters.
     csv.field_size_limit(sys.maxsize)
-    with _open_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             for record in reader:
@@ -238,7 +236,7 @@ class _Part:
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of every line that is not empty, and the JSON object on it."""
-    with _open_text(path) as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -397,40 +395,3 @@ def _first_undecodable(path: Path) -> tuple[int, int, int]:
                 return number, before + error.start, line[error.start]
             before += len(line)
     raise AssertionError(f"{path} changed while it was read")
-
-
-def open_binary(path: Path) -> IO[bytes]:
-    """Opens a file, unpacked where its name ends in `.gz`."""
-    return io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb")
-
-
-class _Unpacked(io.RawIOBase):
-    """What gzip makes of a file, unless it is so much that the file can only be there to fill the memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = gzip.GzipFile(path)
-        self._left = max(_ALWAYS_UNPACKED, _MOST_UNPACKED * path.stat().st_size)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read1(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
-            raise InputError(
-                f"{self._path} unpacks to more than {_MOST_UNPACKED} times its size, which no text does. Unpack it"
-                " yourself where you trust it."
-            )
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _open_text(path: Path, newline: str = "\n") -> IO[str]:
-    # utf-8-sig drops the byte order mark that spreadsheet programs write.
-    return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline=newline)

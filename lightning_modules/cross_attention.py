@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import PreTrainedConfig
+
+from ernie_m.errors import InputError
 
 
 def cross_attention(masked: Tensor, is_target: Tensor, present: Tensor) -> Tensor:
@@ -45,3 +48,36 @@ def for_attention(allowed: Tensor, implementation: str | None) -> Tensor | Block
         return allowed
     # To be added to the scores: eager attention of other families than ERNIE-M takes no booleans.
     return torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
+
+
+def check_attention(config: PreTrainedConfig, objective: str) -> None:
+    """Refuse an attention that cannot be told token by token what is seen.
+
+    Args:
+        config: The network's configuration.
+        objective: What it is wanted for.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if config._attn_implementation not in ("eager", "sdpa", "flex_attention"):
+        raise InputError(
+            f"{objective} says token by token what is seen, which {config._attn_implementation!r} cannot; set "
+            "attn_implementation to sdpa"
+        )
+
+
+def check_dropout(config: PreTrainedConfig) -> None:
+    """Refuse to train with dropout of attention where the attention has none.
+
+    Args:
+        config: The network's configuration.
+
+    Raises:
+        InputError: It has none.
+    """
+    if config._attn_implementation == "flex_attention" and config.attention_probs_dropout_prob > 0:
+        raise InputError(
+            "flex_attention has no dropout, and attention_probs_dropout_prob is "
+            f"{config.attention_probs_dropout_prob}; set attn_implementation to sdpa"
+        )

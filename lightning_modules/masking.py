@@ -67,6 +67,19 @@ def pick(values: Tensor, count: int) -> Tensor:
     return _shifted(values, 1) % count
 
 
+def one_of(rows: Tensor, admitted: Tensor, but: Tensor) -> Tensor:
+    """Return one of several numbers for each row, each as likely as the others. (batch,) int64.
+
+    Args:
+        rows: A draw for each row. (batch,) int64
+        admitted: The numbers. (numbers,) int64
+        but: The one that a row does not get. (batch, 1) int64
+    """
+    # The highest draw of those that are admitted.
+    found = uniform(draws(rows[:, None], admitted)).masked_fill(admitted == but, -1.0)
+    return admitted[found.argmax(dim=1)]
+
+
 def choose(rows: Tensor, units: Tensor, eligible: Tensor, rate: float) -> Tensor:
     """Choose which tokens are to be predicted: whole units in a drawn order, until the rate is reached.
 

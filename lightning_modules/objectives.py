@@ -1,6 +1,6 @@
 """Which objective of a pre-training each row of a batch is given."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,61 @@ from .networks import Batch
 
 OF_TEXTS = ("mmlm", "btmlm")
 OF_PAIRS = ("tlm", "camlm", "xlco")
+
+
+def check_data(
+    shares: Mapping[str, float],
+    trained: Sequence[str],
+    languages: Sequence[str],
+    pseudo_languages: Sequence[str] | None,
+) -> None:
+    """Refuse data that do not fit the objectives.
+
+    Args:
+        shares: Objective to its share of the rows of its kind.
+        trained: The languages of the training data's texts and pairs.
+        languages: All languages of tokens.
+        pseudo_languages: Those that btmlm makes tokens of; None for all.
+
+    Raises:
+        InputError: There are no texts, or no pairs, for an objective; no objective for them; or no language for btmlm.
+    """
+    texts = [name for name in trained if len(languages_of(name)) == 1]
+    for kind, names, count in (("texts", OF_TEXTS, len(texts)), ("pairs", OF_PAIRS, len(trained) - len(texts))):
+        wanted = [name for name in names if name in shares]
+        if count and not wanted:
+            raise InputError(f"the data have {kind}, but shares names none of {', '.join(names)}, which train them")
+        if wanted and not count:
+            remedy = "train_files" if kind == "texts" else "train_pairs"
+            raise InputError(f"shares has {wanted[0]}, which needs {kind}; name some with data.{remedy}")
+    if unknown := [name for name in pseudo_languages or () if name not in languages]:
+        raise InputError(f"pseudo_languages names {unknown[0]!r}; the data have {', '.join(languages)}")
+    for name in texts if "btmlm" in shares else ():
+        if not set(pseudo_languages or languages) - {name}:
+            raise InputError(
+                f"btmlm makes tokens of another language than a text's own, and there is none beside {name!r}; name "
+                "some with pseudo_languages, or give the texts to mmlm alone"
+            )
+
+
+def check_room(longest: int, separators: int, ratio: float, limit: int) -> None:
+    """Refuse texts behind which pseudo tokens have no room.
+
+    Args:
+        longest: Tokens of a text at most, special ones included.
+        separators: How many separators stand between the sentences of a pair.
+        ratio: Pseudo tokens for each token of a text.
+        limit: Tokens that the network takes.
+
+    Raises:
+        InputError: They have none.
+    """
+    needed = longest + separators + max(1, round((longest - 2) * ratio))
+    if needed > limit:
+        raise InputError(
+            f"a text of data.max_length {longest} and {ratio} pseudo tokens for each of its own take {needed} tokens; "
+            f"the network has {limit}. Lower data.max_length or model.pseudo_tokens"
+        )
 
 
 def languages_of(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Pre-training with ERNIE-M's objectives (arXiv 2012.15674), and those that it is held against."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +15,12 @@ from ernie_m.errors import InputError
 from . import networks, pair_rows, processes
 from .checkpoint_file import read_checkpoint
 from .contrast import Pooling, digest, pair_losses, pooled
-from .cross_attention import cross_attention, for_attention
-from .masking import BERT, ONLY_MASKS, Masker, draws, uniform
+from .cross_attention import check_attention, check_dropout, cross_attention, for_attention
+from .masking import BERT, ONLY_MASKS, Masker, draws, one_of, uniform
 from .module import TaskModule
 from .networks import Batch
-from .objectives import OF_PAIRS, OF_TEXTS, check_shares, is_target, languages_of, shared_out
-from .pretraining_scores import language_scores
+from .objectives import check_data, check_room, check_shares, is_target, languages_of, shared_out
+from .pretraining_scores import language_scores, sums_by_row
 from .token_losses import likeliest, token_losses
 
 _RULED = ("camlm", "btmlm")
@@ -48,13 +49,14 @@ class Pretraining(TaskModule):
     - "xlco", InfoXLM's contrast of the vectors of a pair's sentences with those of the other pairs of the global batch
       (Chi et al., 2021; without its momentum encoder and its mixing of pairs). It needs the whole batch at once.
 
-    A row's loss is the sum over its hidden tokens, divided by the mask rate and the normaliser: so each objective
-    counts by the tokens of its rows. What is hidden is drawn anew at every step, by seed, step and row alone.
+    The loss of a text, and of either sentence of a pair, is the mean over its hidden tokens times the number of its
+    ordinary ones: so each objective counts by the tokens of its rows. What is hidden is drawn anew at every step, by
+    seed, step and row alone.
 
-    An evaluation hides the same tokens every time, with masks. Scores of a text: `accuracy` (the share of hidden tokens
-    that are found) and `loss` (nats a token). Of a pair also `camlm_accuracy` and `camlm_loss`, where `accuracy` and
-    `loss` are tlm's, and `retrieval`: how often a sentence's translation is the nearest among all of them, the mean of
-    both directions.
+    An evaluation hides the same tokens every time, with masks, whatever the seed. Scores of a text: `accuracy` (the
+    share of hidden tokens that are found) and `loss` (nats a token). Of a pair also `camlm_accuracy` and `camlm_loss`,
+    where `accuracy` and `loss` are tlm's, and `retrieval`: how often a sentence's translation is the nearest among all
+    of them, the mean of both directions.
 
     `tables` have the columns `example_id`, `hidden` and `found`, numbers of tokens.
 
@@ -116,25 +118,20 @@ class Pretraining(TaskModule):
         self.temperature = temperature
         self.mask_seed = mask_seed
         self.language_embeddings = None
+        self._sums: dict[str, list[Tensor]] = {}
+        self._initial_languages: dict[str, Tensor] = {}
         if "xlco" in self.shares:
             self.need_whole_batch()
 
     # Building
 
     def setup(self, stage: str) -> None:
-        """Read of the data module what tokens and languages there are.
-
-        Args:
-            stage: "fit", "validate" or "test".
-
-        Raises:
-            InputError: The data have no texts, or no pairs, for an objective; or a checkpoint had other languages.
-        """
+        """Read of the data module what tokens and languages there are, and whether they fit the objectives."""
         super().setup(stage)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.read_vocabulary(data)
         if stage == "fit":
-            self._check_data(data)
+            check_data(self.shares, data.train_languages, self.token_languages, self.pseudo_languages)
 
     def read_vocabulary(self, data: Any) -> None:
         """Take over what the data say of their tokens, and of the languages of texts and pairs.
@@ -145,22 +142,22 @@ class Pretraining(TaskModule):
         self.separators = int(data.pair_separators)
         self.masker = Masker(torch.from_numpy(data.token_kinds()), data.mask_token_id, self.mask_rate, self.whole_words)
         own = [languages_of(name) for name in self.languages]
-        self.token_languages = list(dict.fromkeys(language for languages in own for language in languages))
+        self.token_languages = self._embedded_languages() or list(dict.fromkeys(chain.from_iterable(own)))
+        if unknown := [name for name in chain.from_iterable(own) if name not in self.token_languages]:
+            raise InputError(
+                f"the checkpoint has embeddings of {', '.join(self.token_languages)}, none of {unknown[0]}; leave it "
+                "out of the data, or begin anew with init_from, which takes over those that are there"
+            )
         sides = [[self.token_languages.index(languages[side]) for languages in own] for side in (0, -1)]
         self.register_buffer("_languages_of", torch.tensor(sides).T, persistent=False)
 
-    def _check_data(self, data: Any) -> None:
-        is_pair = [len(languages_of(name)) == 2 for name in data.train_languages]
-        for kind, names, present in (("texts", OF_TEXTS, not all(is_pair)), ("pairs", OF_PAIRS, any(is_pair))):
-            wanted = [name for name in names if name in self.shares]
-            if present and not wanted:
-                raise InputError(f"the data have {kind}, but shares names none of {', '.join(names)}, which train them")
-            if wanted and not present:
-                remedy = "train_files" if kind == "texts" else "train_pairs"
-                raise InputError(f"shares has {wanted[0]}, which needs {kind}; name some with data.{remedy}")
-        unknown = [name for name in self.pseudo_languages or () if name not in self.token_languages]
-        if unknown:
-            raise InputError(f"pseudo_languages names {unknown[0]!r}; the data have {', '.join(self.token_languages)}")
+    def _embedded_languages(self) -> list[str]:
+        """Return the languages of embeddings that are there, or that come with the checkpoint."""
+        if self.language_embeddings is not None:
+            return self.token_languages
+        if not self.has_language_embeddings or self.restore_from is None:
+            return []
+        return list(read_checkpoint(Path(self.restore_from)).get("languages", ()))
 
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the network with its head for masked tokens, and the names of its parameters that are random."""
@@ -177,17 +174,15 @@ class Pretraining(TaskModule):
             raise InputError(
                 f"{self.backbone!r} is of type {config.model_type!r}; pre-training goes on from ERNIE-M and XLM-R"
             )
-        ruled = [name for name in _RULED if name in self.shares]
-        if ruled and config._attn_implementation not in ("eager", "sdpa", "flex_attention"):
-            raise InputError(
-                f"{ruled[0]} says token by token what is seen, which {config._attn_implementation!r} cannot; set "
-                "attn_implementation to sdpa"
-            )
+        for name in _RULED:
+            if name in self.shares:
+                check_attention(config, name)
         if self.has_language_embeddings:
             self.language_embeddings = nn.Embedding(len(self.token_languages), config.hidden_size)
             nn.init.zeros_(self.language_embeddings.weight)
-            if self.init_from and Path(self.init_from).is_file():
-                self._take_over_languages(self.language_embeddings, Path(self.init_from))
+            for language, vector in self._initial_languages.items():
+                if language in self.token_languages:
+                    self.language_embeddings.weight.data[self.token_languages.index(language)] = vector
         if set(self.shares) == {"xlco"}:
             # DDP would wait for their gradients.
             for name, parameter in network.named_parameters():
@@ -196,31 +191,25 @@ class Pretraining(TaskModule):
         if processes.is_sharded(self):
             raise InputError("pre-training does not go with ModelParallelStrategy; set trainer.strategy to ddp")
 
-    def _take_over_languages(self, embeddings: nn.Embedding, path: Path) -> None:
-        """Copy the vectors of languages that the checkpoint of `init_from` has."""
-        checkpoint = read_checkpoint(path)
-        found = checkpoint.get("state_dict", {}).get("language_embeddings.weight")
-        for place, language in enumerate(checkpoint.get("languages", ()) if found is not None else ()):
-            if language in self.token_languages:
-                embeddings.weight.data[self.token_languages.index(language)] = found[place]
+    def copy_initial_weights(
+        self, network: PreTrainedModel, state: dict[str, Tensor], config: PreTrainedConfig | None
+    ) -> list[str]:
+        """Copy the weights of `init_from`, and keep the vectors of languages that a checkpoint has beside them."""
+        if Path(str(self.init_from)).is_file():
+            checkpoint = read_checkpoint(Path(str(self.init_from)))
+            found = checkpoint.get("state_dict", {}).get("language_embeddings.weight", ())
+            self._initial_languages = dict(zip(checkpoint.get("languages", ()), found, strict=False))
+        return super().copy_initial_weights(network, state, config)
 
     def on_fit_start(self) -> None:
-        """Check that pseudo tokens have room behind the longest text.
-
-        Raises:
-            InputError: They do not.
-        """
+        """Check that pseudo tokens have room behind the longest text, and that the attention can be trained."""
         super().on_fit_start()
+        config = self.network.config
+        check_dropout(config)
         if "btmlm" not in self.shares:
             return
         longest = self.trainer.datamodule.max_length  # type: ignore[attr-defined]
-        limit = networks.longest_input(self.network.config)
-        needed = longest + self.separators + round((longest - 2) * self.pseudo_tokens)
-        if needed > limit:
-            raise InputError(
-                f"a text of data.max_length {longest} and {self.pseudo_tokens} pseudo tokens for each of its own take "
-                f"{needed} tokens; the network has {limit}. Lower data.max_length or model.pseudo_tokens"
-            )
+        check_room(longest, self.separators, self.pseudo_tokens, networks.longest_input(config))
 
     # Training
 
@@ -233,28 +222,34 @@ class Pretraining(TaskModule):
         several = trainer is not None and trainer.world_size > 1
         for objective, part, own in shared_out(batch, rows, place, self.shares, everywhere=several):
             loss = self._losses[objective](self, part, own)
-            total = total + self.loss_weights.get(objective, 1.0) * loss
-            if trainer:
-                tokens = (self.masker.is_ordinary(part).sum(dim=1) * part["weights"]).sum()
-                mean = loss.detach() * part["normaliser"] / tokens.clamp(min=1)
-                self.log(f"train/{objective}_loss", mean, batch_size=1, rank_zero_only=True)
+            total = total + self.loss_weights.get(objective, 1.0) * loss / part["normaliser"]
+            tokens = (self.masker.is_ordinary(part).sum(dim=1) * part["weights"]).sum()
+            self._sums.setdefault(objective, []).append(torch.stack([loss.detach(), tokens]))
         return total
 
+    def on_train_batch_end(self, outputs: Any, batch: list[Batch], batch_idx: int) -> None:
+        """Log what each objective lost in the step, in nats a token, of the first process."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        for objective, sums in self._sums.items():
+            loss, tokens = torch.stack(sums).sum(dim=0)
+            self.log(f"train/{objective}_loss", loss / tokens.clamp(min=1), batch_size=1, rank_zero_only=True)
+        self._sums = {}
+
     def _draws_of(self, batch: Batch, step: int) -> Tensor:
-        """Return what all of a row is drawn by. (batch,) int64."""
+        """Return what all of a row is drawn by in training. (batch,) int64."""
         return draws(batch["example_ids"], batch["language"], step, self.mask_seed)
 
     def _masked(self, batch: Batch, rows: Tensor) -> Tensor:
-        return self._token_share(batch, *self.masker(batch, rows, BERT))
+        return self._token_loss(batch, *self.masker(batch, rows, BERT))
 
     def _cross_attention_masked(self, batch: Batch, rows: Tensor) -> Tensor:
         chosen, ids = self.masker(batch, rows, ONLY_MASKS)
-        return self._token_share(batch, chosen, ids, self._rule(batch, chosen))
+        return self._token_loss(batch, chosen, ids, self._rule(batch, chosen))
 
     def _back_translation_masked(self, batch: Batch, rows: Tensor) -> Tensor:
         longer = self._with_pseudo_tokens(batch, rows)
         chosen, ids = self.masker(longer, rows, BERT, targets=False)
-        return self._token_share(longer, chosen, ids)
+        return self._token_loss(longer, chosen, ids)
 
     def _sentence_contrast(self, batch: Batch, rows: Tensor) -> Tensor:
         sides = pair_rows.sides(batch, self.separators, self._pad_id)
@@ -262,8 +257,7 @@ class Pretraining(TaskModule):
         digests = {side: digest(*tokens) for side, tokens in sides.items()}
         losses = pair_losses(vectors["source"], vectors["target"], digests, batch["weights"], 1.0 / self.temperature)
         # By tokens, as the other objectives count.
-        tokens = self.masker.is_ordinary(batch).sum(dim=1)
-        return (losses * batch["weights"] * tokens).sum() / batch["normaliser"]
+        return (losses * batch["weights"] * self.masker.is_ordinary(batch).sum(dim=1)).sum()
 
     _losses: ClassVar[Mapping[str, Any]] = {
         "mmlm": _masked,
@@ -281,12 +275,17 @@ class Pretraining(TaskModule):
         allowed = cross_attention(chosen, is_target(batch), batch["attention_mask"].bool())
         return for_attention(allowed, self.network.config._attn_implementation)
 
-    def _token_share(self, batch: Batch, chosen: Tensor, ids: Tensor, attention: Any = None) -> Tensor:
+    def _token_loss(self, batch: Batch, chosen: Tensor, ids: Tensor, attention: Any = None) -> Tensor:
         losses, right, row = self._predicted(batch, chosen, ids, attention)
-        weights = batch["weights"][row]
         if self.training:
-            self.train_accuracy.update(right, weights > 0)
-        return (losses * weights).sum() / (self.mask_rate * batch["normaliser"])
+            self.train_accuracy.update(right, batch["weights"][row] > 0)
+        # Each hidden token stands for as many as there are for it on its side.
+        second, ordinary = is_target(batch), self.masker.is_ordinary(batch)
+        stands_for = torch.zeros(chosen.shape, device=chosen.device)
+        for side in (~second, second):
+            tokens, hidden = ((kind & side).sum(dim=1, keepdim=True) for kind in (ordinary, chosen))
+            stands_for = stands_for + side * tokens / hidden.clamp(min=1)
+        return (losses * (stands_for * batch["weights"][:, None])[chosen]).sum()
 
     def _predicted(
         self, batch: Batch, chosen: Tensor, ids: Tensor, attention: Any = None
@@ -331,10 +330,12 @@ class Pretraining(TaskModule):
             )
         was_training = self.network.training
         self.network.train(False)
-        with torch.no_grad():
-            hidden = self._encoded(longer, longer["input_ids"], self._rule(longer, placeholders))
-            made = likeliest(self.network.lm_head, hidden[placeholders], self.masker.ordinary)
-        self.network.train(was_training)
+        try:
+            with torch.no_grad():
+                hidden = self._encoded(longer, longer["input_ids"], self._rule(longer, placeholders))
+                made = likeliest(self.network.lm_head, hidden[placeholders], self.masker.ordinary)
+        finally:
+            self.network.train(was_training)
         longer["input_ids"] = longer["input_ids"].masked_scatter(placeholders, made)
         return longer
 
@@ -343,9 +344,7 @@ class Pretraining(TaskModule):
         names = self.pseudo_languages or self.token_languages
         admitted = torch.tensor([self.token_languages.index(name) for name in names], device=rows.device)
         own = self._languages_of[batch["language"]][:, :1]
-        # The highest draw of those that are admitted.
-        found = uniform(draws(draws(rows, _LANGUAGE)[:, None], admitted)).masked_fill(admitted == own, -1.0)
-        return admitted[found.argmax(dim=1)]
+        return one_of(draws(rows, _LANGUAGE), admitted, but=own)
 
     # Evaluation
 
@@ -358,23 +357,21 @@ class Pretraining(TaskModule):
     def predict_rows(self, batch: Batch) -> Batch:
         """Return how many tokens were hidden and found in each row, their losses, and vectors of sentences."""
         rows = {key: batch[key] for key in ("language", "example_ids", "weights")}
-        chosen, ids = self.masker(batch, self._draws_of(batch, -1), ONLY_MASKS)
+        # By the row alone: the same tokens for every seed, whatever other languages there are.
+        chosen, ids = self.masker(batch, draws(batch["example_ids"]), ONLY_MASKS)
         attentions: dict[str, Any] = {"": None}
         is_pair = len(languages_of(self.language_of(batch))) == 2
         if is_pair:
             attentions["camlm_"] = self._rule(batch, chosen)
         rows["hidden"] = chosen.sum(dim=1)
         for name in ("", "camlm_"):
-            found = {key: torch.zeros(len(ids), device=ids.device) for key in ("found", "loss")}
-            if name in attentions:
-                losses, right, row = self._predicted(batch, chosen, ids, attentions[name])
-                found["found"].index_add_(0, row, right.float())
-                found["loss"].index_add_(0, row, losses.float())
-            rows |= {f"{name}{key}": values for key, values in found.items()}
+            # Columns are the same for every language.
+            found = self._predicted(batch, chosen, ids, attentions[name]) if name in attentions else None
+            rows |= {f"{name}{key}": values for key, values in sums_by_row(len(ids), found, ids.device).items()}
         width = self.network.config.hidden_size
         sides = pair_rows.sides(batch, self.separators, self._pad_id) if is_pair else {}
         for side in ("source", "target"):
-            empty = torch.zeros(len(ids), width, device=ids.device)
+            empty = torch.zeros(len(ids), width, dtype=torch.float32, device=ids.device)
             rows[side] = self._sentence_vectors(batch, side, *sides[side]) if is_pair else empty
         return rows
 
@@ -397,7 +394,6 @@ class Pretraining(TaskModule):
         """
         super().on_load_checkpoint(checkpoint)
         found = checkpoint.get("languages")
-        own = getattr(self, "token_languages", found)
-        if self.has_language_embeddings and own != found:
-            raise InputError(f"the checkpoint has embeddings of the languages {found}; the data have {own}")
+        if self.language_embeddings is not None and self.token_languages != found:
+            raise InputError(f"the checkpoint has embeddings of {found}, the network those of {self.token_languages}")
         self.token_languages = found or []

@@ -1,9 +1,27 @@
 """What a pre-training is scored by: hidden tokens that are found, and translations that are the nearest."""
 
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from . import neighbours, scores
 from .networks import Batch
+
+
+def sums_by_row(count: int, tokens: tuple[Tensor, Tensor, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
+    """Return `found` and `loss` of each row: its tokens that were found, and the sum of their losses. (rows,) float32.
+
+    Args:
+        count: How many rows there are.
+        tokens: The loss of each token, whether it was found, and its row, (tokens,) each; None for zeros.
+        device: Where the rows are.
+    """
+    sums = {key: torch.zeros(count, dtype=torch.float32, device=device) for key in ("found", "loss")}
+    if tokens is not None:
+        losses, right, row = tokens
+        sums["found"].index_add_(0, row, right.float())
+        sums["loss"].index_add_(0, row, losses.float())
+    return sums
 
 
 def language_scores(rows: Batch, is_pair: bool, missing: int) -> tuple[pa.Table, dict[str, float]]:

@@ -6,10 +6,12 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer, seed_everything
@@ -103,6 +105,10 @@ def test_what_begins_a_word(sample_tokenizer_dir: Path) -> None:
     tokenizer = load_tokenizer(str(sample_tokenizer_dir), False)
     kinds = dict(zip(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))), token_kinds(tokenizer), strict=True))
     assert [kinds[token] for token in ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")] == [0] * 5
+    words = MagicMock(all_special_ids=[0])
+    words.__len__.return_value = 5
+    words.convert_ids_to_tokens.return_value = ["[CLS]", "Th", "##e", ".", "的"]
+    assert token_kinds(words).tolist() == [0, 2, 1, 2, 2]
     assert (kinds["▁the"], kinds["ing"], kinds["."], kinds["的"], kinds["1"]) == (2, 1, 2, 2, 2)
 
 
@@ -130,7 +136,8 @@ def test_ends_of_sentences() -> None:
     assert sentence_ends("One. Two! Three? Four") == [5, 10, 17]
     assert sentence_ends("他来了。她走了。") == [4]
     assert sentence_ends('He said "no." Then he left.') == [14]
-    assert sentence_ends("Version 3.14 is out") == [10]
+    assert sentence_ends("Version 3.14 is at www.a.com for 2.50 €") == []
+    assert sentence_ends("यह है। वह है।") == [7]
     assert sentence_ends("") == []
 
 
@@ -144,6 +151,11 @@ def test_what_is_held_out_is_told_by_the_text(make, tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("\n".join([*ENGLISH[::-1], *ENGLISH]), encoding="utf-8")
     twice = make(held_out=0.2, pack=False, train_files={"en": str(tmp_path / "twice.txt")}, train_pairs=None)
     assert sorted(loaded(twice, "validation")["en"]) == sorted(held_out["en"] * 2)
+    given = Multilingual.from_dataset_dicts(
+        {"en": {"train": Dataset.from_dict({"text": ENGLISH})}}, data.tokenizer_name, held_out=0.2, pack=False,
+        max_length=48, cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert loaded(given, "validation")["en"] == held_out["en"]
     own = make(held_out=0.2, validation_files={"en": str(tmp_path / "en.txt")}, pack=False)
     assert len(loaded(own, "validation")["en"]) == len(loaded(own)["en"]) == len(ENGLISH)
 
@@ -157,9 +169,13 @@ def test_only_the_first_lines_and_columns_by_their_number(make, tmp_path: Path) 
             assert sorted(found + (loaded(data, "validation")[language] if held_out else [])) == sorted(
                 whole[language][:20]
             )
+    # The same file to validate on has another number of lines, although the rows of both are kept.
+    apart = make(pack=False, max_lines=20, validation_files={"en": str(tmp_path / "en.txt")}, train_pairs=None)
+    assert [len(loaded(apart, split)["en"]) for split in ("train", "validation", "train")] == [20, 60, 20]
     pairs = str(tmp_path / "en-de.tsv")
     by_number = {"train_files": {"en": pairs, "de": pairs}, "text_column": {"en": 1, "de": 2}, "pack": False}
     assert loaded(make(**by_number)) == whole
+    assert loaded(make(train_files={"de": pairs}, text_column="2", pack=False))["de"] == whole["de"]
     with pytest.raises(InputError, match="no column '3'; it has '1', '2'"):
         loaded(make(**by_number | {"text_column": 3}))
     with pytest.raises(InputError, match="text_column names no column for 'de'"):
@@ -213,6 +229,11 @@ def test_texts_that_cannot_be_read(make, tmp_path: Path, caplog) -> None:
         found = loaded(make(train_files={"en": str(tmp_path / "blank.txt")}, train_pairs=None, pack=False))
     assert len(found["en"]) == 2
     assert "train/en: 2 lines without text are skipped" in caplog.text
+    (tmp_path / "marks.txt").write_text("hello [MASK] there [SEP] and [PAD]\n\u200b\n", encoding="utf-8")
+    (row,) = loaded(make(train_files={"en": str(tmp_path / "marks.txt")}, train_pairs=None))["en"]
+    assert [i for i in row if i in (0, 1, 2, 8001)] == [0, 2]
+    with pytest.raises(InputError, match=r"en.txt: cannot tell its format"):
+        loaded(make(train_files=None, train_pairs={"en-de": str(tmp_path / "en.txt")}))
 
 
 def test_a_language_with_one_sentence_is_trained_on_and_not_validated(make, tmp_path: Path) -> None:
@@ -224,6 +245,16 @@ def test_a_language_with_one_sentence_is_trained_on_and_not_validated(make, tmp_
     assert list(held_out) == ["en", "en-de"]
     assert len(loaded(data)["sw"]) == 1
     assert data.train_languages == ["en", "sw", "en-de"]
+    # What is validated on by its own files must be there.
+    (tmp_path / "none.txt").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="the validation split of 'en' is empty"):
+        loaded(make(train_files=files, held_out=0.2, validation_files={"en": str(tmp_path / "none.txt")}), "validation")
+    all_held_out = make(train_files={"sw": str(tmp_path / "sw.txt")}, train_pairs=None, held_out=0.999)
+    with (
+        pytest.warns(UserWarning, match="sw: all 1 texts are held out for validation"),
+        pytest.raises(InputError, match="the train split of 'sw' is empty"),
+    ):
+        loaded(all_held_out)
 
 
 @pytest.mark.parametrize(

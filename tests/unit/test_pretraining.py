@@ -12,10 +12,10 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from ernie_m import ErnieMConfig, ErnieMForMaskedLM
 from ernie_m.errors import InputError
-from lightning_modules import Pretraining, SentenceRetrieval, token_losses
-from lightning_modules.cross_attention import cross_attention, for_attention
+from lightning_modules import Pretraining, SentenceRetrieval, pretraining, token_losses
+from lightning_modules.cross_attention import check_attention, check_dropout, cross_attention, for_attention
 from lightning_modules.masking import BERT, ONLY_MASKS, Masker, choose, draws, pick, uniform
-from lightning_modules.objectives import is_target
+from lightning_modules.objectives import check_data, check_room, is_target
 from lightning_modules.pair_rows import sides, with_placeholders
 
 # ERNIE-M's special ids, 46 ordinary ones, and the mask at the end.
@@ -219,10 +219,17 @@ def test_most_become_masks_some_others_and_some_stay() -> None:
 
 
 def plain_loss(network: Any, ids: torch.Tensor, batch: Batch, chosen: torch.Tensor, mask: Any) -> torch.Tensor:
-    """The sum of the cross entropies that the network's own forward gives."""
-    labels = batch["input_ids"].masked_fill(~chosen, -100)
+    """From the network's own forward: of each sentence the mean of its hidden tokens times its ordinary ones."""
     logits = network(input_ids=ids, attention_mask=mask).logits
-    return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    total = torch.zeros(())
+    for row, start in enumerate(batch["target_start"].tolist()):
+        for side in (slice(start), slice(start, None)):
+            hidden = chosen[row, side]
+            if hidden.any():
+                labels = batch["input_ids"][row, side]
+                ordinary = int((KINDS[labels] > 0).sum())
+                total = total + cross_entropy(logits[row, side][hidden], labels[hidden]) * ordinary
+    return total
 
 
 @pytest.mark.parametrize("network", [ernie_m, xlm_r])
@@ -235,7 +242,7 @@ def test_losses_are_those_of_the_networks_own_forward(network: Any, objective: s
     mask = batch["attention_mask"]
     if objective == "camlm":
         mask = for_attention(cross_attention(chosen, is_target(batch), mask.bool()), "sdpa")
-    expected = plain_loss(module.network, ids, batch, chosen, mask) / (0.3 * batch["normaliser"])
+    expected = plain_loss(module.network, ids, batch, chosen, mask) / batch["normaliser"]
     torch.testing.assert_close(module.loss(batch), expected, atol=1e-6, rtol=1e-5)
     doubled = module_of(network(), {objective: 1.0}, mask_rate=0.3, loss_weights={objective: 2.0}).eval()
     torch.testing.assert_close(doubled.loss(batch), 2 * expected, atol=1e-6, rtol=1e-5)
@@ -266,7 +273,7 @@ def test_back_translation_makes_tokens_without_gradient_and_learns_from_them() -
         assert int(longer["target_start"][row]) == tokens + 2
     chosen, ids = module.masker(longer, rows, BERT, targets=False)
     assert not (chosen & is_target(longer)).any()
-    expected_loss = plain_loss(network, ids, longer, chosen, longer["attention_mask"]) / (0.3 * 14)
+    expected_loss = plain_loss(network, ids, longer, chosen, longer["attention_mask"]) / 14
     expected_loss.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
     network.zero_grad()
@@ -343,6 +350,84 @@ def test_parts_of_a_batch_add_up_to_it() -> None:
     for other in gradients[1:]:
         for name, gradient in gradients[0].items():
             torch.testing.assert_close(other[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_a_step_that_runs_out_of_memory_leaves_dropout_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(ernie_m(), {"btmlm": 1.0})
+    module.train()
+
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(pretraining, "likeliest", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        module.loss(batch_of([(6, 0)]))
+    assert module.network.training
+
+
+def test_an_evaluation_counts_what_plain_passes_find() -> None:
+    """The same tokens for every seed and order of languages; both ways of looking at a pair, and its vectors."""
+    module = module_of(ernie_m(), {"tlm": 1.0}).eval()
+    batch = batch_of([(9, 5), (3, 8), (1, 1)])
+    with torch.no_grad():
+        rows = module.predict_rows(batch)
+        other = module_of(ernie_m(), {"camlm": 1.0}, mask_seed=9).eval().predict_rows(batch)
+    assert all(rows[name].equal(other[name]) for name in rows)
+    table, found = module.score(rows, missing=1)
+    chosen, ids = module.masker(batch, draws(batch["example_ids"]), ONLY_MASKS)
+    masks = {"": batch["attention_mask"]}
+    masks["camlm_"] = for_attention(cross_attention(chosen, is_target(batch), masks[""].bool()), "sdpa")
+    for name, mask in masks.items():
+        logits = module.network(input_ids=ids, attention_mask=mask).logits[chosen]
+        labels = batch["input_ids"][chosen]
+        assert found[f"{name}loss"] == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
+        assert found[f"{name}accuracy"] == pytest.approx(float((logits.argmax(dim=-1) == labels).float().mean()))
+    assert table.column("hidden").to_pylist() == chosen.sum(dim=1).tolist()
+    assert (found["examples"], found["missing"]) == (4, 1)
+    text = batch_of([(4, 0)])
+    with torch.no_grad():
+        assert "retrieval" not in module.score(module.predict_rows(text), missing=0)[1]
+    nothing = text | {"input_ids": torch.tensor([[CLS, UNK, UNK, UNK, UNK, SEP]])}
+    assert module.score(module.predict_rows(nothing), missing=0)[1]["accuracy"] == 0.0
+
+
+def test_embeddings_keep_their_languages_whatever_the_data_have() -> None:
+    module = module_of(ernie_m(), {"mmlm": 1.0}, language_embeddings=True)
+    module.languages = ["de", "de-en"]
+    module.read_vocabulary(DATA)
+    assert module.token_languages == ["en", "de"]
+    assert module._languages_of.tolist() == [[1, 1], [1, 0]]
+    module.languages = ["fr"]
+    with pytest.raises(InputError, match="has embeddings of en, de, none of fr; leave it out"):
+        module.read_vocabulary(DATA)
+
+
+@pytest.mark.parametrize(
+    ("shares", "trained", "pseudo", "message"),
+    [
+        ({"tlm": 1.0}, ["en", "en-de"], None, "the data have texts, but shares names none of mmlm, btmlm"),
+        ({"mmlm": 1.0, "tlm": 1.0}, ["en"], None, "shares has tlm, which needs pairs; name some with data.train_pairs"),
+        ({"btmlm": 1.0}, ["en", "de"], ["fr"], "pseudo_languages names 'fr'; the data have en, de"),
+        ({"btmlm": 1.0}, ["en", "de"], ["en"], "there is none beside 'en'"),
+    ],
+)
+def test_data_that_do_not_fit_the_objectives(
+    shares: dict[str, float], trained: list[str], pseudo: list[str] | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_data(shares, trained, ["en", "de"], pseudo)
+
+
+def test_networks_and_lengths_that_do_not_fit() -> None:
+    check_room(256, 2, 1.0, 512)
+    with pytest.raises(InputError, match=r"257 and 1\.0 pseudo tokens for each of its own take 514 tokens"):
+        check_room(257, 2, 1.0, 512)
+    flash = SimpleNamespace(_attn_implementation="flash_attention_2")
+    with pytest.raises(InputError, match="camlm says token by token what is seen, which 'flash_attention_2' cannot"):
+        check_attention(flash, "camlm")
+    flex = SimpleNamespace(_attn_implementation="flex_attention", attention_probs_dropout_prob=0.1)
+    with pytest.raises(InputError, match="flex_attention has no dropout"):
+        check_dropout(flex)
 
 
 def test_a_large_vocabulary_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
