@@ -388,7 +388,7 @@ def test_an_export_for_retrieval_is_a_sentence_transformer(tmp_path: Path, monke
         first = network(**batch).last_hidden_state[:, 0]
     expected = torch.nn.functional.normalize(first, dim=-1)
     torch.testing.assert_close(model.encode(texts, convert_to_tensor=True).cpu(), expected, atol=1e-5, rtol=0)
-    assert "Before every text stood 'query: '" in (export / "README.md").read_text(encoding="utf-8")
+    assert "Before every text stood `'query: '`" in (export / "README.md").read_text(encoding="utf-8")
     code, _, err = ernie_m("trim", export, "small", "--languages", "de")
     assert code == 0, err
     trimmed = SentenceTransformer("small").encode(texts[:1], convert_to_tensor=True).cpu()
