@@ -282,6 +282,8 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
         text = f"A sentence's vector is {pooled} of {vectors}, scaled to length 1; the nearest by cosine counts."
     elif task == "Pretraining":
         text = "It completes masked tokens; other tasks are fine-tuned from it, with this folder as `--model.backbone`."
+        if arguments.get("language_embeddings"):
+            text += " Its scores are those with embeddings of languages, which belong to the training and are not in here."
     else:
         return before
     return [*before, text, ""]
