@@ -283,7 +283,7 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
     elif task == "Pretraining":
         text = "It completes masked tokens; other tasks are fine-tuned from it, with this folder as `--model.backbone`."
         if arguments.get("language_embeddings"):
-            text += " Its scores are those with embeddings of languages, which belong to the training and are not in here."
+            text += " Its scores are those with embeddings of languages, which are no part of this folder."
     else:
         return before
     return [*before, text, ""]
