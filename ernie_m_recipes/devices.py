@@ -11,8 +11,8 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from ernie_m.errors import InputError
 
-# What whoever starts processes on several machines tells each of them.
-_STARTED_BY = ("SLURM_NTASKS", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+STARTED_BY = ("SLURM_NTASKS", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""What whoever starts processes on several machines tells each of them: variables of the environment."""
 
 
 def supported_precision(precision: Any, accelerator: Any) -> Any:
@@ -72,10 +72,10 @@ def check_world(trainer: Any, is_typed: Callable[[str], bool]) -> None:
     Raises:
         InputError: There are fewer; the run would wait for them, or fill the memory.
     """
-    if trainer.num_nodes > 1 and not is_typed("num_nodes") and not set(_STARTED_BY) & set(os.environ):
+    if trainer.num_nodes > 1 and not is_typed("num_nodes") and not set(STARTED_BY) & set(os.environ):
         raise InputError(
             f"trainer.num_nodes is {trainer.num_nodes}, but nothing says that this was started on several machines "
-            f"(no {', '.join(_STARTED_BY)} in the environment). Start it there, or add --trainer.num_nodes 1"
+            f"(no {', '.join(STARTED_BY)} in the environment). Start it there, or add --trainer.num_nodes 1"
         )
     devices = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
     most = max(torch.cuda.device_count(), os.cpu_count() or 1)

@@ -22,6 +22,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
 from ernie_m_recipes import documents, markdown, trust
 from ernie_m_recipes.__main__ import main
+from ernie_m_recipes.devices import STARTED_BY
 from ernie_m_recipes.lines import one_line
 
 COMMAND = "touch ran"
@@ -169,7 +170,11 @@ def test_data_settings_of_a_folder_are_plain(files: Any, folder: Path, ernie_m) 
 
 
 @pytest.mark.parametrize(("key", "value"), [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000")])
-def test_a_folder_starts_no_processes_that_are_not_here(key: str, value: Any, folder: Path, ernie_m) -> None:
+def test_a_folder_starts_no_processes_that_are_not_here(
+    key: str, value: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+) -> None:
+    for name in STARTED_BY:
+        monkeypatch.delenv(name, raising=False)
     change(folder / "config.yaml", trainer={key: value})
     code, _, err = ernie_m("fit", folder)
     assert code == 2
