@@ -2,7 +2,6 @@
 
 import codecs
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +46,6 @@ def read_columns(path: Path) -> ColumnFile:
     Args:
         path: The file, also gzipped (`.gz`), in UTF-8, or in ISO-8859-1 as CoNLL's Spanish, Dutch and German files are.
 
-    Returns:
-        All words with all their columns.
-
     Raises:
         InputError: The file is missing or broken, is damaged UTF-8, or a line has not as many columns as the others.
     """
@@ -61,6 +57,7 @@ def read_columns(path: Path) -> ColumnFile:
     separator = "\t" if any("\t" in line for line in raw_lines if _is_word(line)) else " "
     sentences: list[list[list[str]]] = [[]]
     lines: list[list[int]] = [[]]
+    width = 0
     for number, raw in enumerate(raw_lines, start=1):
         line = raw.rstrip("\r")
         if "\r" in line:
@@ -71,14 +68,18 @@ def read_columns(path: Path) -> ColumnFile:
                 sentences.append([])
                 lines.append([])
             continue
+        width = width or len(columns)
+        if len(columns) != width:
+            raise InputError(
+                f"{path}, line {number}: {len(columns)} columns where the lines before have {width}:"
+                f" {separator.join(columns)!r}. Give every word the same columns, the word first and its tag last."
+            )
         sentences[-1].append(columns)
         lines[-1].append(number)
     if not sentences[-1]:
         del sentences[-1], lines[-1]
-    found = ColumnFile(path, sentences, lines, separator, encoding)
-    _check_widths(found)
-    _remove_language(found)
-    return found
+    _remove_language([columns for sentence in sentences for columns in sentence])
+    return ColumnFile(path, sentences, lines, separator, encoding)
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -94,24 +95,7 @@ def _is_word(line: str) -> bool:
     return bool(line.strip(" \t\r"))
 
 
-def _check_widths(file: ColumnFile) -> None:
-    expected: int | None = None
-    for line, columns in _numbered(file):
-        expected = expected or len(columns)
-        if len(columns) != expected:
-            raise InputError(
-                f"{file.path}, line {line}: {len(columns)} columns where the lines before have {expected}:"
-                f" {file.separator.join(columns)!r}. Give every word the same columns, the word first and its tag last."
-            )
-
-
-def _numbered(file: ColumnFile) -> Iterator[tuple[int, list[str]]]:
-    for sentence, lines in zip(file.sentences, file.lines, strict=True):
-        yield from zip(lines, sentence, strict=True)
-
-
-def _remove_language(file: ColumnFile) -> None:
-    words = [columns for sentence in file.sentences for columns in sentence]
+def _remove_language(words: list[list[str]]) -> None:
     match = _LANGUAGE_PREFIX.match(words[0][0]) if words else None
     if match and all(columns[0].startswith(match[0]) for columns in words):
         for columns in words:
