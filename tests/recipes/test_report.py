@@ -279,7 +279,12 @@ def test_the_card_that_ships_is_the_published_one(shared: Path) -> None:
     assert file.read_bytes() == (shared / "published" / "ernie_m_card.csv").read_bytes()
 
 
-REPRODUCING = [entry for entry in entries("recipe") if entry.name.endswith(("_base", "_large"))]
+# The card has tables of five tasks, and none of pre-training.
+REPRODUCING = [
+    entry
+    for entry in entries("recipe")
+    if entry.name.endswith(("_base", "_large")) and not entry.name.startswith("pretraining/")
+]
 
 
 @pytest.mark.parametrize("recipe", REPRODUCING, ids=lambda entry: entry.name)
