@@ -265,7 +265,7 @@ def test_a_pre_training_through_the_commands(tmp_path: Path, monkeypatch, ernie_
     monkeypatch.chdir(tmp_path)
     options = ["--data.train_files={en: train/en-de.tsv.gz, de: train/en-de.tsv.gz}", "--data.max_lines=200"]
     options += [f"--data.{split}_pairs={{en-de: {split}/en-de.tsv.gz}}" for split in ("train", "validation", "test")]
-    options += ["--model.from_scratch.hidden_size=36", "--model.from_scratch.num_hidden_layers=1"]
+    options += ["--model.from_scratch.hidden_size=32", "--model.from_scratch.num_hidden_layers=1"]
     options += ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--run.test_after_fit=true"]
     options += ["--data.max_length=48", f"--data.cache_dir={tmp_path / 'cache'}", "--data.eval_tokens_per_batch=2048"]
     code, out, err = ernie_m("fit", "--config", "pretraining/tiny", *options)
