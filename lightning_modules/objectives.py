@@ -1,6 +1,7 @@
 """Which objective of a pre-training each row of a batch is given."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,9 @@ from torch import Tensor
 from ernie_m.errors import InputError
 
 from .networks import Batch
+
+# There are some seven thousand.
+_MOST_LANGUAGES = 10_000
 
 OF_TEXTS = ("mmlm", "btmlm")
 OF_PAIRS = ("tlm", "camlm", "xlco")
@@ -66,6 +70,21 @@ def check_room(longest: int, separators: int, ratio: float, limit: int) -> None:
             f"a text of data.max_length {longest} and {ratio} pseudo tokens for each of its own take {needed} tokens; "
             f"the network has {limit}. Lower data.max_length or model.pseudo_tokens"
         )
+
+
+def stored_languages(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return the languages that a checkpoint has embeddings of.
+
+    Args:
+        checkpoint: The content of the file.
+
+    Raises:
+        InputError: They are no list of some names.
+    """
+    found = checkpoint.get("languages", [])
+    if not isinstance(found, list) or len(found) > _MOST_LANGUAGES or not all(isinstance(name, str) for name in found):
+        raise InputError("the checkpoint is damaged: its languages are no list of names")
+    return found
 
 
 def languages_of(name: str) -> list[str]:

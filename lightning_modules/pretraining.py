@@ -19,7 +19,7 @@ from .cross_attention import check_attention, check_dropout, cross_attention, fo
 from .masking import BERT, ONLY_MASKS, Masker, draws, one_of, uniform
 from .module import TaskModule
 from .networks import Batch
-from .objectives import check_data, check_room, check_shares, is_target, languages_of, shared_out
+from .objectives import check_data, check_room, check_shares, is_target, languages_of, shared_out, stored_languages
 from .pretraining_scores import language_scores, sums_by_row
 from .token_losses import likeliest, token_losses
 
@@ -157,7 +157,7 @@ class Pretraining(TaskModule):
             return self.token_languages
         if not self.has_language_embeddings or self.restore_from is None:
             return []
-        return list(read_checkpoint(Path(self.restore_from)).get("languages", ()))
+        return stored_languages(read_checkpoint(Path(self.restore_from)))
 
     def build_network(self, restored: PreTrainedConfig | None) -> tuple[PreTrainedModel, list[str]]:
         """Return the network with its head for masked tokens, and the names of its parameters that are random."""
@@ -198,7 +198,7 @@ class Pretraining(TaskModule):
         if Path(str(self.init_from)).is_file():
             checkpoint = read_checkpoint(Path(str(self.init_from)))
             found = checkpoint.get("state_dict", {}).get("language_embeddings.weight", ())
-            self._initial_languages = dict(zip(checkpoint.get("languages", ()), found, strict=False))
+            self._initial_languages = dict(zip(stored_languages(checkpoint), found, strict=False))
         return super().copy_initial_weights(network, state, config)
 
     def on_fit_start(self) -> None:
@@ -393,7 +393,7 @@ class Pretraining(TaskModule):
             InputError: They are others.
         """
         super().on_load_checkpoint(checkpoint)
-        found = checkpoint.get("languages")
+        found = stored_languages(checkpoint)
         if self.language_embeddings is not None and self.token_languages != found:
             raise InputError(f"the checkpoint has embeddings of {found}, the network those of {self.token_languages}")
-        self.token_languages = found or []
+        self.token_languages = found

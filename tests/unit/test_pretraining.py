@@ -418,6 +418,13 @@ def test_data_that_do_not_fit_the_objectives(
         check_data(shares, trained, ["en", "de"], pseudo)
 
 
+@pytest.mark.parametrize("languages", [5, ["en", 3], {"en": 1}, ["en"] * 20_000])
+def test_languages_of_a_damaged_checkpoint(languages: Any) -> None:
+    module = module_of(ernie_m(), {"mmlm": 1.0}, language_embeddings=True)
+    with pytest.raises(InputError, match="its languages are no list of names"):
+        module.on_load_checkpoint({"languages": languages})
+
+
 def test_networks_and_lengths_that_do_not_fit() -> None:
     check_room(256, 2, 1.0, 512)
     with pytest.raises(InputError, match=r"257 and 1\.0 pseudo tokens for each of its own take 514 tokens"):
