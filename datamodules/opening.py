@@ -17,6 +17,17 @@ def open_binary(path: Path) -> IO[bytes]:
     return io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb")
 
 
+def check_unpacks(path: Path) -> None:
+    """Reads a gzip file to its end, for those that something else will unpack.
+
+    Raises:
+        InputError: It unpacks to so much that it can only be there to fill the memory or disk.
+    """
+    with io.BufferedReader(_Unpacked(path)) as file:
+        while file.read(_ALWAYS_UNPACKED):
+            pass
+
+
 class _Unpacked(io.RawIOBase):
     """What gzip makes of a file, unless it is so much that the file can only be there to fill the memory."""
 

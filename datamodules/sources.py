@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import yaml
-from huggingface_hub import metadata_load, snapshot_download
+from huggingface_hub import DatasetCard, snapshot_download
 
 from ernie_m.errors import InputError
 
+from .opening import check_unpacks
 from .prepared import content_digest
 from .tokens import file_digest
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, DatasetBuilder, IterableDataset
 
 Parts: TypeAlias = "Sequence[Path | Dataset | IterableDataset]"
 """What rows are read from: files or data sets, one after the other."""
@@ -28,12 +29,20 @@ Reference = str | dict[str, str]
 # What `path: bundled` stands for, so that a recipe finds the sample wherever the package is installed.
 SAMPLES = Path(__file__).resolve().parent / "samples"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 # How the Hub's layout calls the files of a split; `save_to_disk` writes a folder of the split's name.
 _HUB_ENDING = "-*.parquet"
 _SAVED = "state.json"
 # `https://...`, and fsspec's `zip://FILE::ARCHIVE`.
 _ADDRESS = re.compile(r"://|::")
 _ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
+# What `datasets` reads of a folder beside its README, and what either may say.
+_HIDDEN_METADATA = ".huggingface.yaml"
+_OF_CONFIGURATIONS = (
+    *("config_name", "default", "description", "data_dir", "data_files", "features"),
+    *("sep", "delimiter", "quotechar", "header", "names", "column_names", "skiprows", "encoding", "field", "sample_by"),
+)
+_FORMATS = ("csv", "json", "parquet", "arrow", "text")
 
 
 class Source(NamedTuple):
@@ -123,54 +132,85 @@ def _downloaded(dataset: str, pattern: str, revision: str | None, download: bool
 
 def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool) -> Source:
     """What `load_dataset` finds by its own rules: names of configurations, splits, files, folders."""
-    from datasets import load_dataset
+    from datasets import load_dataset_builder
 
     if root is None:
         raise InputError(f"{arguments} are arguments of load_dataset; name the data set with path.")
     if unknown := [name for name in arguments if name not in _ADMITTED]:
         raise InputError(f"{root}: '{unknown[0]}' is no argument that finds data; there are {', '.join(_ADMITTED)}.")
+    # Addresses would be asked while the builder is made, before it could be seen where its files lie.
+    for name, value in arguments.items():
+        if _ADDRESS.search(str(value)):
+            raise InputError(f"{root}: {name} is the address {value}; fetch the file, and name it by its path.")
     folder = Path(root).expanduser()
-    said = ", ".join(f"{name} {value}" for name, value in arguments.items() if value is not None)
+    if folder.is_dir():
+        place = str(folder.resolve())
+        _check_metadata(folder)
+    elif _REPOSITORY.fullmatch(root):
+        place = root
+    else:  # `json` and its like would be readers of any file
+        raise InputError(f"path is '{root}', which is neither a folder nor an OWNER/NAME on the Hub.")
+    said = f"{root} ({', '.join(f'{name} {value}' for name, value in arguments.items() if value is not None)})"
+    split = arguments["split"]
     try:
+        builder = load_dataset_builder(place, **{name: value for name, value in arguments.items() if name != "split"})
         if folder.is_dir():
-            _check_inside(folder.resolve(), arguments)
-        place = str(folder.resolve()) if folder.is_dir() else root
+            _check_files(builder, folder, streaming)
         if streaming:
-            return _streamed(place, arguments, f"{root} ({said})")
-        found = load_dataset(place, **arguments)
+            # Known by the files' places and versions, not by their content.
+            known = hashlib.sha256(repr((builder.hash, builder.config_id, split)).encode()).hexdigest()
+            return Source([builder.as_streaming_dataset(split)], said, known)
+        builder.download_and_prepare()
+        return Source([builder.as_dataset(split)], said)
     except InputError:
         raise
-    except ValueError as error:
-        raise InputError(f"{root} ({said}): {_first_line(error)}") from error
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
+        if folder.is_dir() or isinstance(error, ValueError):
+            raise InputError(f"{said}: {_first_line(error)}") from error
         raise _unreachable(root, error) from error
-    return Source([found], f"{root} ({said})")
 
 
-def _streamed(place: str, arguments: Mapping[str, str | None], name: str) -> Source:
-    """What `load_dataset` finds, read while it comes: known by the files' places and versions, not by their content."""
-    from datasets import load_dataset_builder
+def _check_metadata(folder: Path) -> None:
+    """Refuse a folder whose README names data by an address, or sets more than what its files are.
 
-    rest = {key: value for key, value in arguments.items() if key != "split"}
-    builder = load_dataset_builder(place, **rest)
-    known = hashlib.sha256(repr((builder.hash, builder.config_id, arguments["split"])).encode()).hexdigest()
-    return Source([builder.as_streaming_dataset(arguments["split"])], name, known)
-
-
-def _check_inside(folder: Path, arguments: Mapping[str, str | None]) -> None:
-    """Refuse a folder whose README names files elsewhere: what it comes with is all that is read of it."""
-    from datasets import load_dataset_builder
-
-    # Addresses would be asked while the builder is made. As YAML, values that stand in many places are written once.
+    Raises:
+        InputError: It does, or its README cannot be read.
+    """
+    if (folder / _HIDDEN_METADATA).exists():
+        raise InputError(f"{folder / _HIDDEN_METADATA} would take the README's place; write its configs into that.")
     card = folder / "README.md"
-    configs = (metadata_load(card) or {}).get("configs") if card.is_file() else None
+    try:
+        configs = DatasetCard.load(card).data.to_dict().get("configs") if card.is_file() else None
+    except Exception as error:  # YAML's errors, those of the card's class, and what nested values raise
+        raise InputError(f"{card}: {_first_line(error)}") from error
+    for config in (one for one in (configs if isinstance(configs, list) else []) if isinstance(one, dict)):
+        # The rest chooses folders to write to (`version`) and opens what is no text.
+        if unknown := [str(key) for key in config if key not in _OF_CONFIGURATIONS]:
+            raise InputError(f"{card}: configs sets {unknown[0]!r}; there are {', '.join(_OF_CONFIGURATIONS)}.")
+    # As YAML, values that stand in many places are written once.
     if _ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
-        raise InputError(f"{folder}: its README names data by an address, which lies outside of the folder.")
-    rest = {name: value for name, value in arguments.items() if name != "split"}
-    files = load_dataset_builder(str(folder), **rest).config.data_files or {}
-    for path in (path for paths in files.values() for path in paths):
-        if _ADDRESS.search(path) or not Path(path).resolve().is_relative_to(folder):
+        raise InputError(f"{card} names data by an address, which lies outside of the folder.")
+
+
+def _check_files(builder: "DatasetBuilder", folder: Path, streaming: bool) -> None:
+    """Refuse files elsewhere, and packed ones that could fill the disk: what a folder holds is all that is read of it.
+
+    Raises:
+        InputError: There is such a file.
+    """
+    from datasets.utils.extract import Extractor
+
+    if builder.name not in _FORMATS:
+        raise InputError(f"{folder} holds files of the kind {builder.name}; {', '.join(_FORMATS)} can be read.")
+    for path in (Path(path) for paths in (builder.config.data_files or {}).values() for path in paths):
+        if _ADDRESS.search(str(path)) or not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
+        # By its first bytes, as `datasets` finds out what it unpacks, and without end.
+        packing = Extractor.infer_extractor_format(path)
+        if packing not in (None, "gzip"):
+            raise InputError(f"{path} is packed ({packing}); unpack it yourself where you trust it.")
+        if packing == "gzip" and not streaming:
+            check_unpacks(path)
 
 
 def _unreachable(dataset: str, error: Exception) -> InputError:

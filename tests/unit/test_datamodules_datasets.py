@@ -1,7 +1,11 @@
 """Data sets of `datasets` beside files: the Hub's layout, folders, Python; and what its builders would lose."""
 
+import bz2
+import gzip
 import re
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pytest
@@ -14,6 +18,7 @@ from datamodules.columns import read_columns
 from datamodules.compat import plain_progress
 from datamodules.prepared import content_digest
 from datamodules.reading import read_rows, texts_of
+from datamodules.sources import Source, find_source
 from datamodules.text_files import read_lines
 from ernie_m.errors import InputError
 from lightning_modules import SequenceClassification
@@ -34,10 +39,14 @@ def splits(count: int = 12) -> DatasetDict:
     return DatasetDict({"train": pairs(count), "validation": pairs(6, 100), "test": pairs(6, 200)})
 
 
+@pytest.fixture(autouse=True)
+def own_copies(tmp_path: Path, monkeypatch) -> None:
+    """Where `load_dataset` keeps its own copies."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "copies")
+
+
 @pytest.fixture
-def options(sample_tokenizer_dir: Path, tmp_path: Path, monkeypatch) -> dict[str, str]:
-    # Where `load_dataset` keeps its own copies.
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
+def options(sample_tokenizer_dir: Path, tmp_path: Path) -> dict[str, str]:
     return {"tokenizer": str(sample_tokenizer_dir), "cache_dir": str(tmp_path / "cache")}
 
 
@@ -142,6 +151,87 @@ def test_a_readme_names_files_of_its_folder_alone(place, options, tmp_path, monk
         data = TextClassification(train_files={"en": {"name": "en"}}, path=str(folder), label_names=NAMES, **options)
         with pytest.raises(InputError, match="outside of the folder"):
             data.load("train", download=True)
+
+
+@pytest.fixture
+def address():
+    """A server on this machine, and the paths that it was asked for."""
+    asked = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("file", "text", "root", "reference", "message"),
+    [
+        (
+            ".huggingface.yaml",
+            "configs:\n- {{config_name: default, data_files: {address}/x.csv}}",
+            "hub",
+            {},
+            "README's",
+        ),
+        ("README.md", "---\nconfigs:\n- {{config_name: a, data_dir: '{address}'}}\n---\n", "hub", {}, "by an address"),
+        ("a", "", "hub", {"data_files": "{address}/x.csv"}, "data_files is the address"),
+        ("a", "", "hub", {"data_files": "zip://x.csv::{address}/x.zip"}, "data_files is the address"),
+        ("a", "", "someone/something", {"data_files": "{address}/x.csv"}, "data_files is the address"),
+        ("a", "", "csv", {"data_files": "train.csv"}, "neither a folder nor an OWNER/NAME"),
+        ("a", "", "{address}/x", {}, "neither a folder nor an OWNER/NAME"),
+    ],
+)
+def test_no_address_is_asked_before_it_is_refused(
+    file, text, root, reference, message, streaming, address, tmp_path, monkeypatch
+):
+    url, asked = address
+    monkeypatch.chdir(tmp_path)
+    Path("hub").mkdir()
+    Path("train.csv").write_text("text\na\n", encoding="utf-8")
+    Path("hub/train.csv").write_text("text\na\n", encoding="utf-8")
+    Path("hub", file).write_text(text.format(address=url), encoding="utf-8")
+    reference = {name: value.format(address=url) for name, value in reference.items()}
+    with pytest.raises(InputError, match=message):
+        find_source(root.format(address=url), reference, None, True, "train", streaming)
+    assert asked == []
+
+
+def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measure(tmp_path):
+    """As it was: `version` ended in a folder beside the cache, and what is packed was unpacked whatever its name."""
+
+    def found(name: str, content: bytes, readme: str = "") -> Source:
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        (folder / "README.md").write_text(f"---\n{readme}---\n", encoding="utf-8")
+        return find_source(str(folder), {}, None, True, "train")
+
+    rows = b'{"text": "a"}\n'
+    configs = "configs:\n- config_name: default\n  data_files: '*.jsonl'\n  version: ../../../../outside\n"
+    with pytest.raises(InputError, match="configs sets 'version'; there are config_name"):
+        found("version.jsonl", rows, configs)
+    assert not list(tmp_path.rglob("outside"))
+    assert len(found("packed.jsonl.gz", gzip.compress(rows)).parts[0]) == 1
+    with pytest.raises(InputError, match="more than 100 times its size"):
+        found("bomb.jsonl", gzip.compress(rows + b" " * 2**25))
+    with pytest.raises(InputError, match=r"packed \(bz2\); unpack it yourself"):
+        found("other.jsonl", bz2.compress(rows))
+    with pytest.raises(InputError, match="files of the kind imagefolder; csv, json"):
+        found("image.png", b"")
+    with pytest.raises(InputError, match=r"README\.md: while parsing"):
+        found("readme.jsonl", rows, "configs: [\n")
 
 
 @pytest.mark.parametrize(
