@@ -24,7 +24,7 @@ from .compat import plain_progress
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_FORMAT = 2
+_FORMAT = 3
 # The end mark of Arrow's streaming format; without it a file was cut between two of its messages.
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 # Rows that are hashed at once.

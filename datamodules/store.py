@@ -169,15 +169,15 @@ class Store:
         return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
-def labelled_sources(data: "TaskDataModule") -> tuple[Split, list[Source]]:
-    """The first split of a data module that has data with labels, and the sources of all its languages.
+def labelled_sources(data: "TaskDataModule") -> tuple[Split, dict[str, Source]]:
+    """The first split of a data module that has data with labels, and the source of each of its languages.
 
     Raises:
         InputError: There is none to find label names in.
     """
     for split in (Split.TRAIN, Split.VALIDATION, Split.TEST):
         if languages := data.split_languages(split):
-            return split, [data.files(split, language, download=True) for language in languages]
+            return split, {language: data.files(split, language, download=True) for language in languages}
     raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
 
 

@@ -2,26 +2,25 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
 from .base import TaskDataModule
-from .reading import SourceRows, class_names, read_rows, texts_of
-from .sources import Parts
+from .labels import counted, labels_in, names_of
+from .reading import class_names, read_rows, texts_of
+from .sources import Part, Parts
 from .splits import Split
 from .store import labelled_sources
-from .text_files import is_counting
 from .tokens import filling, lengths, ragged
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 UNLABELLED = -100
-# Numbers of labels without names go up to here; more are no labels.
-_MOST_NUMBERED = 1000
 
 
 class TextClassification(TaskDataModule):
@@ -34,9 +33,10 @@ class TextClassification(TaskDataModule):
     Args:
         first_column: The first text.
         second_column: The second text; None to classify single texts.
-        label_column: The label, a name of `label_names` or its position.
-        label_names: The labels in order. None for those that a Parquet file states, else all that occur in the
-            training data, sorted.
+        label_column: The label: a name of `label_names`, whatever its case, or a name's position where no name is a
+            number. Numbers that a file itself names mean those names.
+        label_names: The labels in order. None for those that Parquet files state, else all that occur in the training
+            data, sorted, or whole numbers from the smallest to the largest.
         args: What `TaskDataModule` takes, as `kwargs`. Of a pair the longer text is cut first.
         kwargs: See `args`.
     """
@@ -63,11 +63,17 @@ class TextClassification(TaskDataModule):
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the texts and the labels as numbers, `UNLABELLED` for prediction."""
+        return pa.concat_tables([self._read_part(split, part) for part in parts], promote_options="permissive")
+
+    def _read_part(self, split: str, part: Part) -> pa.Table:
         texts = self._text_columns()
         labelled = split != Split.PREDICT
-        rows = read_rows(parts, [*texts, self.label_column] if labelled else texts)
+        rows = read_rows([part], [*texts, self.label_column] if labelled else texts)
         columns = {name: texts_of(rows, column) for name, column in zip(("first", "second"), texts, strict=False)}
-        labels = self._labels(rows) if labelled else np.full(rows.table.num_rows, UNLABELLED, dtype=np.int32)
+        if labelled:
+            labels = labels_in(rows, self.label_column, class_names(part, self.label_column)).numbers(self.label_names)
+        else:
+            labels = np.full(rows.table.num_rows, UNLABELLED, dtype=np.int32)
         return pa.table({**columns, "labels": labels})
 
     def encode(self, table: pa.Table) -> pa.Table:
@@ -91,73 +97,33 @@ class TextClassification(TaskDataModule):
             settings |= {"label_column": self.label_column, "label_names": self.label_names}
         return settings
 
+    def summary(self, rows: "Dataset") -> str:
+        """How many rows have each label."""
+        labels = rows.data.column("labels").to_pylist()
+        return "" if labels[0] == UNLABELLED else f"{len(labels):,} texts: {counted(labels, self.label_names)}"
+
     def _text_columns(self) -> list[str]:
         return [column for column in (self.first_column, self.second_column) if column is not None]
 
     def _find_label_names(self) -> list[str]:
         split, sources = labelled_sources(self)
-        parts = [part for source in sources for part in source.parts]
-        stated = class_names(parts[0], self.label_column)
-        if stated is not None:
-            return _checked_names(stated)
-        rows = read_rows(parts, [*self._text_columns(), self.label_column])
-        name = sources[0].first
-        if not rows.table.num_rows:
-            raise InputError(f"{name}: the {split} split is empty.")
-        values = pc.unique(self._label_column(rows)).to_pylist()
-        if not all(isinstance(value, int | str) and not isinstance(value, bool) for value in values):
-            raise InputError(
-                f"{name}: column '{self.label_column}' holds {values[:3]}, but labels are names or numbers from 0."
-            )
-        if not all(isinstance(value, int) or is_counting(value) for value in values):
-            return _checked_names(sorted(map(str, values)))
-        numbers = [int(value) for value in values]
-        if min(numbers, default=0) < 0 or max(numbers, default=0) >= _MOST_NUMBERED:
-            raise InputError(
-                f"{name}: column '{self.label_column}' holds numbers from {min(numbers)} to {max(numbers)}, which do"
-                " not count labels from 0. Name the labels with label_names."
-            )
-        return _checked_names([str(number) for number in range(max(numbers, default=0) + 1)])
-
-    def _label_column(self, rows: SourceRows) -> pa.ChunkedArray:
-        column = rows.table.column(self.label_column)
-        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-            raise InputError(f"{rows.where(0)}: column '{self.label_column}' holds {column.type}, not labels.")
-        return column
-
-    def _labels(self, rows: SourceRows) -> NDArray[np.int32]:
-        """The labels as positions in `label_names`.
-
-        Raises:
-            InputError: A label is none of them, named with its place.
-        """
-        column = self._label_column(rows)
-        encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.chunk(0)
-        numbers = [_position(value, self.label_names) for value in encoded.dictionary.to_pylist()]
-        labels: NDArray[np.int32] = np.asarray(numbers, dtype=np.int32)[encoded.indices.to_numpy()]
-        unknown = np.flatnonzero(labels < 0)
-        if len(unknown):
-            row = int(unknown[0])
-            raise InputError(
-                f"{rows.where(row)}: unknown label {column[row].as_py()!r} in column '{self.label_column}'; known are"
-                f" {', '.join(self.label_names)} and their numbers 0 to {len(self.label_names) - 1}."
-            )
-        return labels
+        # The texts too, so that a column that is missing is what is said first.
+        columns = [*self._text_columns(), self.label_column]
+        found = {
+            language: [
+                (labels_in(read_rows([part], columns), self.label_column, stated), stated)
+                for part in source.parts
+                for stated in [class_names(part, self.label_column)]
+            ]
+            for language, source in sources.items()
+        }
+        if not any(len(labels.indices) for pairs in found.values() for labels, _ in pairs):
+            raise InputError(f"{next(iter(sources.values())).first}: the {split} split is empty.")
+        return _checked_names(names_of(found))
 
 
-def _checked_names(names: Sequence[str]) -> list[str]:
+def _checked_names(given: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in given]
     if len(set(names)) != len(names) or len(names) < 2:
         raise InputError(f"label_names is {list(names)}; it must hold two or more different names.")
-    return list(names)
-
-
-def _position(value: Any, names: Sequence[str]) -> int:
-    """A label's position in `names`, by name or by number; -1 where it is neither."""
-    if isinstance(value, str):
-        if value in names:
-            return names.index(value)
-        value = int(value) if is_counting(value) else -1
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
-    return value if known else -1
+    return names

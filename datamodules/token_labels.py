@@ -15,6 +15,7 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .columns import read_columns
+from .labels import position, say_case, warn_of_odd
 from .reading import class_names
 from .sentences import checked_labels, holds_rows, read_sentences, to_iob2
 from .sources import Parts
@@ -90,17 +91,22 @@ class TokenLabels(TaskDataModule):
         tagged = split != Split.PREDICT
         words: list[list[str]] = []
         labels: list[NDArray[np.int32]] = []
-        numbers = {name: number for number, name in enumerate(self.label_names)} if tagged else {}
-        kinds = self.label_names if tagged else None
-        for sentence, tags, place in read_sentences(parts, self._columns(tagged), kinds):
+        names = self.label_names if tagged else None
+        numbers = {name: number for number, name in enumerate(names or ())}
+        # What each tag of the files means: itself, or a name of another case.
+        meant: dict[str, str] = {}
+        for sentence, tags, place in read_sentences(parts, self._columns(tagged), names):
             words.append(sentence)
-            known = [numbers.get(tag, -1) for tag in to_iob2(tags)]
+            for tag in tags:
+                if tag not in meant:
+                    found = position(tag, self.label_names)
+                    meant[tag] = tag if found < 0 else self.label_names[found]
+            known = [numbers.get(tag, -1) for tag in to_iob2([meant[tag] for tag in tags])]
             if -1 in known:
-                position = known.index(-1)
-                raise InputError(
-                    f"{place(position)}: unknown tag {tags[position]!r}; known are {', '.join(self.label_names)}."
-                )
+                word = known.index(-1)
+                raise InputError(f"{place(word)}: unknown tag {tags[word]!r}; known are {', '.join(self.label_names)}.")
             labels.append(np.asarray(known, dtype=np.int32))
+        say_case(meant.items(), f"{split}/{language}")
         columns = {
             "sentence": pa.array(range(len(words)), type=pa.int32()),
             "words": pa.array(words, type=pa.list_(pa.string())),
@@ -116,13 +122,13 @@ class TokenLabels(TaskDataModule):
         labels = table.column("labels").to_pylist() if "labels" in table.column_names else None
         columns: dict[str, list[Any]] = {name: [] for name in ("sentence", "input_ids", "words", "labels")}
         cut = 0
-        for position, number in enumerate(table.column("sentence").to_pylist()):
-            tokens = [tokens_of[word] for word in sentences[position]]
+        for row, number in enumerate(table.column("sentence").to_pylist()):
+            tokens = [tokens_of[word] for word in sentences[row]]
             cut += sum(len(ids) > self._room for ids in tokens)
             tokens = [ids[: self._room] for ids in tokens]
             for window in windows([len(ids) for ids in tokens], self._room):
-                row = self._row(tokens, None if labels is None else labels[position], window)
-                for name, values in row.items():
+                found = self._row(tokens, None if labels is None else labels[row], window)
+                for name, values in found.items():
                     columns[name].append(values)
                 columns["sentence"].append(number)
         if cut:
@@ -244,14 +250,22 @@ class TokenLabels(TaskDataModule):
 
     def _find_label_names(self) -> list[str]:
         split, sources = labelled_sources(self)
-        parts = [part for source in sources for part in source.parts]
-        stated = class_names(parts[0], self.tags_column) if holds_rows(parts[0]) else None
-        if stated is not None:
-            return checked_labels(stated)
-        found = read_sentences(parts, self._columns(tagged=True), None)
-        kinds = sorted({tag[2:] for _, tags, _ in found for tag in tags if tag != "O"})
-        if not kinds:
+        parts = [part for source in sources.values() for part in source.parts]
+        stated = [class_names(part, self.tags_column) for part in parts if holds_rows(part)]
+        if names := list(dict.fromkeys(name for names in stated for name in names or ())):
+            return checked_labels(names)
+        counts: dict[str, Counter[str]] = {language: Counter() for language in sources}
+        places: dict[str, str] = {}
+        for language, source in sources.items():
+            for _, tags, place in read_sentences(source.parts, self._columns(tagged=True), None):
+                for word, tag in enumerate(to_iob2(tags)):
+                    if tag.startswith("B-"):
+                        counts[language][tag[2:]] += 1
+                        places.setdefault(tag[2:], place(word))
+        if not places:
             raise InputError(
-                f"{sources[0].first}: the {split} data have no tag but O; name the labels with label_names."
+                f"{next(iter(sources.values())).first}: the {split} data have no tag but O; name the labels with"
+                " label_names."
             )
-        return ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
+        warn_of_odd(counts, places)
+        return ["O", *(f"{prefix}-{kind}" for kind in sorted(places) for prefix in "BI")]

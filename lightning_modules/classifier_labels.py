@@ -20,7 +20,7 @@ def labels_of(config: PreTrainedConfig) -> list[str]:
 
 
 def match_labels(theirs: Sequence[str], ours: Sequence[str], source: str) -> list[int]:
-    """Find for each of our labels the row of a fine-tuned classifier, by name and whatever the case.
+    """Find for each of our labels the row of a fine-tuned classifier, by name, and by the only name of another case.
 
     Args:
         theirs: Label names in the order of the classifier's rows.
@@ -33,15 +33,22 @@ def match_labels(theirs: Sequence[str], ours: Sequence[str], source: str) -> lis
     Raises:
         InputError: If the two are not the same names.
     """
-    rows = {name.casefold(): row for row, name in enumerate(theirs)}
-    wanted = [name.casefold() for name in ours]
-    if len(rows) != len(theirs) or sorted(rows) != sorted(wanted):
+    rows = [_row_of(name, theirs) for name in ours]
+    if sorted(rows) != list(range(len(theirs))):
         raise InputError(
             f"the labels of {source!r} are {list(theirs)}, those of the data {list(ours)}; they must be the same names "
             "in any order. Where the data have some of them alone, name all with data.label_names; where the names are "
             "spelled otherwise, correct id2label in its config.json; to train a new classifier set new_head to true"
         )
-    return [rows[name] for name in wanted]
+    return rows
+
+
+def _row_of(name: str, names: Sequence[str]) -> int:
+    """The name itself, else the only one of another case; -1 where there is neither."""
+    if name in names:
+        return names.index(name)
+    alike = [row for row, other in enumerate(names) if other.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else -1
 
 
 def set_labels(config: PreTrainedConfig, names: Sequence[str]) -> None:

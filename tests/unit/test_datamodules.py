@@ -281,7 +281,9 @@ def test_xnli_from_the_hub_asks_for_the_files_it_needs(tmp_path, tokenizer_name,
         ("facebook/xnli", ["en/train-*.parquet"], "v1", "dataset"),
         ("facebook/xnli", ["fr/validation-*.parquet"], "v1", "dataset"),
     ]
-    assert data.fingerprints()["validation/fr"].endswith("facebook/xnli@0123abc")
+    assert data.fingerprints()["validation/fr"].endswith(
+        "facebook/xnli@0123abc (10 texts: entailment 4, neutral 3, contradiction 3)"
+    )
 
 
 def test_prediction_keeps_the_order_of_the_file(tmp_path, tokenizer_name, cache):

@@ -109,7 +109,7 @@ CASES = {
     "labels that are lists": (
         "a.jsonl",
         '{"premise": "a", "hypothesis": "b", "label": [0]}',
-        r"a\.jsonl, line 1: column 'label' holds list",
+        r"a\.jsonl: column 'label' holds list",
     ),
     "labels that are fractions": (
         "a.jsonl",
