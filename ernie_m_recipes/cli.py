@@ -127,11 +127,12 @@ class RecipeCLI(StageCLI):
         settings = self.config[self.stage]
         self.check_nulls()
         self.check_places()
+        path = Path(settings.ckpt_path or ".")
+        if settings.ckpt_path and not path.is_file():
+            sharded = "a sharded checkpoint, whose index could run code; give one that is a file"
+            raise InputError(f"--ckpt_path {path}: {sharded if path.is_dir() else 'there is no such checkpoint'}")
         if settings.ckpt_path and self.stage == "fit":
-            path = Path(settings.ckpt_path)
             self.changes = resume.check_resume(path, self.config_dump, settings.resume.allow_changes)
-        elif settings.ckpt_path and not Path(settings.ckpt_path).exists():
-            raise InputError(f"--ckpt_path {settings.ckpt_path}: there is no such checkpoint")
 
     def check_nulls(self) -> None:
         """Refuse null where a class takes none, which the parser lets through.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie_m.errors import InputError
+from ernie_m.files import check_links
 from lightning_modules import networks
 from lightning_modules.checkpoint_file import read_checkpoint
 
@@ -130,18 +131,17 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
         The differences, as `key: before -> now`.
 
     Raises:
-        InputError: The checkpoint cannot be continued, or settings differ and that is not wanted.
+        InputError: The checkpoint cannot be continued, leads elsewhere, or settings differ and that is not wanted.
     """
-    if not checkpoint.exists():
-        raise InputError(f"--ckpt_path {checkpoint}: there is no such checkpoint")
     content = load(checkpoint)
-    if checkpoint.is_file() and not content.get("optimizer_states"):
+    if not content.get("optimizer_states"):
         raise InputError(
             f"{checkpoint}: holds weights alone, so training cannot continue from it; take last.ckpt beside it, or "
             f"start anew with --model.init_from {checkpoint}"
         )
     run = run_folder_of(checkpoint)
     if run is not None:
+        check_links(run)
         # What the run is added to at its end.
         read_results(run)
         before = read_yaml(run / CONFIG)
@@ -184,8 +184,6 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is damaged or no checkpoint.
     """
-    if path.is_dir():
-        return {}
     content = read_checkpoint(path)
     if "state_dict" not in content:
         raise InputError(f"{path}: no checkpoint of this command: it holds no state_dict")

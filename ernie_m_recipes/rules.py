@@ -127,11 +127,18 @@ def strategy(settings: Settings) -> Iterator[str]:
         yield "trainer.strategy.static_graph is true; a step may have several micro-batches, which it does not admit"
     if "tensor_parallel_size" in chosen and arguments(settings, "model").get("active_vocabulary"):
         yield "model.active_vocabulary is true; ModelParallelStrategy shards all embedding rows, set it to false"
-    if chosen.get("save_distributed_checkpoint"):
-        yield "trainer.strategy.save_distributed_checkpoint is true; `export` reads one file, set it to false"
 
 
-NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation)
+def one_file(settings: Settings) -> Iterator[str]:
+    """A checkpoint is one file: the index of a sharded one is a pickle, which nothing here reads."""
+    if arguments(settings["trainer"], "strategy").get("save_distributed_checkpoint"):
+        yield (
+            "trainer.strategy.save_distributed_checkpoint is true; the run could be neither continued nor exported. Set"
+            " it to false"
+        )
+
+
+NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation, one_file)
 """What every run must keep; it would fail or mislead otherwise, often late."""
 
 TO_TRAIN: tuple[Rule, ...] = (training_data, *NECESSARY)

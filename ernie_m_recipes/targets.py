@@ -22,6 +22,7 @@ RECIPE = "recipe.yaml"
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 # Characters that JSON may hold as they are, and that YAML refuses or takes for the end of a line.
+LONGER_THAN_A_PATH = 5_000
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
@@ -113,10 +114,11 @@ def run_folder_of(path: Path) -> Path | None:
         path: A checkpoint.
 
     Raises:
-        InputError: The checkpoint is a link into another folder, whose run would be taken for this one.
+        InputError: The checkpoint, or its folder, is a link into another folder, whose run would be taken for this one.
     """
-    if path.is_symlink() and path.resolve().parent != path.parent.resolve():
-        raise InputError(f"{path} is a link to {path.resolve()}; name that file, or put a copy there")
+    for link in (path, path.parent):
+        if link.is_symlink() and link.resolve().parent != link.parent.resolve():
+            raise InputError(f"{path} is a link to {path.resolve()}; name that file, or put a copy there")
     for parent in list(path.resolve().parents)[:2]:
         if (parent / CONFIG).is_file():
             return parent
@@ -270,9 +272,13 @@ def take_settings(call: Invocation, file: Path) -> None:
 
 
 def in_a_line(settings: Mapping[str, Any]) -> str:
-    """Return settings as JSON that is YAML too, in which every text is quoted: the parser reads them as they were."""
+    """Return settings as JSON that is YAML too, in which every text is quoted: the parser reads them as they were.
+
+    The parser first tries what it gets as a path, and folders may be called like anything, so that the line is filled
+    up with blanks until it is longer than any path.
+    """
     text = json.dumps(settings, ensure_ascii=False, default=str)
-    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).ljust(LONGER_THAN_A_PATH)
 
 
 def use_run(call: Invocation, run: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,13 @@ def lies_outside(named: str, folder: Path) -> bool:
     """Tell whether what a folder's settings name is a file or folder here, but none of its own.
 
     Args:
-        named: A path, or the id of something on the Hub.
+        named: A path or pattern, or the id of something on the Hub.
         folder: Where the settings lie.
     """
     path = Path(named).expanduser()
-    return path.exists() and not path.resolve().is_relative_to(folder.resolve())
+    # Data modules take patterns too.
+    found = [other for other in (path, *map(Path, glob(str(path)))) if other.exists()]
+    return any(not other.resolve().is_relative_to(folder.resolve()) for other in found)
 
 
 def tokenizer_of(run: Path, named: str, option: str) -> str:

@@ -300,13 +300,18 @@ def checkpoint_config(path: str | Path) -> PreTrainedConfig | None:
     """
     path = Path(path)
     checkpoint = read_checkpoint(path / "meta.pt" if path.is_dir() else path)
+    return _config_in(checkpoint, path)
+
+
+def _config_in(checkpoint: Mapping[str, Any], path: Path) -> PreTrainedConfig | None:
     if (text := checkpoint.get(CONFIG_KEY)) is None:
         return None
     config = config_from_json(text)
     if path.is_file():
         numbers = sum(tensor.numel() for tensor in checkpoint.get("state_dict", {}).values())
+        # A tensor may be one number over and over; in the file each takes a byte or more.
         with reading("configuration", str(path)):
-            check_extent(config, numbers, f"the network's configuration in {path}")
+            check_extent(config, min(numbers, path.stat().st_size), f"the network's configuration in {path}")
     return config
 
 
@@ -330,16 +335,15 @@ def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfi
     }
     if not state:
         raise InputError(f"{path} holds no weights named {NETWORK_PREFIX}*; give a checkpoint of this project")
-    text = checkpoint.get(CONFIG_KEY)
-    return state, None if text is None else config_from_json(text)
+    return state, _config_in(checkpoint, path)
 
 
 def _folder_weights(folder: Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:
     check_links(folder, WEIGHT_SUFFIXES)
     if (folder / "meta.pt").exists():
         raise InputError(
-            f"{folder} is a sharded checkpoint; make one file of it with "
-            f"`python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}` and give that"
+            f"{folder} is a sharded checkpoint, whose index could run code. Where you trust it, make one file of it "
+            f"with `python -m lightning.pytorch.utilities.consolidate_checkpoint {folder}` and give that"
         )
     if not (files := sorted(folder.glob("*.safetensors"))):
         raise InputError(f"{folder} holds no *.safetensors; give an exported folder or a .ckpt file")

@@ -1,5 +1,6 @@
 """Folders, checkpoints and recipes of a stranger: nothing of them runs, writes elsewhere or takes anything along."""
 
+import errno
 import html
 import json
 import os
@@ -24,6 +25,8 @@ from ernie_m_recipes import documents, markdown, trust
 from ernie_m_recipes.__main__ import main
 from ernie_m_recipes.devices import STARTED_BY
 from ernie_m_recipes.lines import one_line
+from ernie_m_recipes.targets import in_a_line
+from lightning_modules import networks
 
 COMMAND = "touch ran"
 LAMBDA = {
@@ -484,7 +487,29 @@ def test_a_linked_checkpoint_continues_no_other_run(folder: Path, trained: Path,
         code, _, err = ernie_m(*words, folder / "checkpoints" / "last.ckpt", *target)
         assert code == 2
         assert "last.ckpt is a link to" in err
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").symlink_to(private / "checkpoints")
+    for words in (["fit"], ["test"], ["export"]):
+        code, _, err = ernie_m(*words, folder / "checkpoints" / "last.ckpt", *(["made"] if words == ["export"] else []))
+        assert code == 2
+        assert "last.ckpt is a link to" in err
     assert {path: path.read_bytes() for path in private.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_goes_on_elsewhere_takes_no_linked_file_along(folder: Path, quick: list[str], ernie_m) -> None:
+    Path("secret").write_text("a secret", encoding="utf-8")
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    (folder / "checkpoints" / "best.ckpt").symlink_to(Path("secret").absolute())
+    words = ["fit", "--config", "xnli/transfer_base", *options(quick), "--trainer.max_steps=3"]
+    words += [
+        "--resume.allow_changes=true",
+        f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}",
+        "--run.directory=new",
+    ]
+    code, _, err = ernie_m(*words)
+    assert code == 2
+    assert "best.ckpt is a link out of" in err
+    assert not Path("new").exists()
 
 
 def test_lists_of_a_checkpoint_that_share_their_parts_end(folder: Path, ernie_m) -> None:
@@ -545,6 +570,10 @@ def test_a_folder_takes_no_tokenizer_and_no_rows_of_others_along(
         code, _, err = ernie_m(*words)
         assert code == 2
         assert f"add --input {private / 'rows.csv'}" in err
+    change_arguments(folder / "config.yaml", "data", predict_path=str(private / "row?.csv"))
+    code, _, err = ernie_m("predict", folder)
+    assert code == 2
+    assert "which lies outside of the folder" in err
     code, _, err = ernie_m("predict", folder, "--input", private / "rows.csv", "--output", "made.csv")
     assert code == 0, err
     # A run that keeps its tokenizer is exported with that one.
@@ -825,6 +854,53 @@ def test_pickles_are_not_obeyed(folder: Path, tiny_checkpoint: Path, quick: list
         code, _, err = ernie_m(*command)
         assert code == 2
         assert "best.ckpt" in err
+
+
+@pytest.mark.usefixtures("nothing_ran")
+def test_the_index_of_a_sharded_checkpoint_is_not_unpickled(folder: Path, quick: list[str], ernie_m) -> None:
+    sharded = folder / "checkpoints" / "sharded.ckpt"
+    sharded.mkdir()
+    shutil.move(folder / "checkpoints" / "last.ckpt", sharded / "meta.pt")
+    (sharded / ".metadata").write_bytes(pickle.dumps(Malice()))
+    sharded.rename(folder / "checkpoints" / "last.ckpt")
+    last = folder / "checkpoints" / "last.ckpt"
+    strategy = {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy", "init_args": {}}
+    change(folder / "config.yaml", trainer={"strategy": strategy})
+    recipe = ["--config", "xnli/transfer_base", *options(quick), f"--ckpt_path={last}"]
+    for words in (["fit", folder], ["fit", last], ["fit", *recipe], ["test", last], ["test", *recipe[:-3], recipe[-1]]):
+        code, _, err = ernie_m(*words)
+        assert code == 2, err
+        assert "a sharded checkpoint, whose index could run code" in err
+    code, _, err = ernie_m("export", last, "made")
+    assert code == 2
+    code, _, err = ernie_m("fit", *recipe[:-1], f"--trainer.strategy={json.dumps(strategy)}")
+    assert code == 2
+    assert "save_distributed_checkpoint is true" in err
+
+
+@pytest.mark.parametrize("settings", [{"a": "b/c"}, {"a": "b/c" * 9000}])
+def test_settings_of_a_folder_are_no_path(settings: dict[str, str], tmp_path: Path, monkeypatch) -> None:
+    """The parser looks for a file first: one that is called like the settings would be taken for one that was named."""
+    monkeypatch.chdir(tmp_path)
+    line = in_a_line(settings)
+    assert yaml.safe_load(line) == settings
+    with pytest.raises(OSError, match=os.strerror(errno.ENAMETOOLONG)):
+        Path(line).read_text(encoding="utf-8")
+
+
+def test_a_tensor_that_is_one_number_counts_for_one(folder: Path, ernie_m) -> None:
+    def large(content: dict[str, Any]) -> None:
+        config = json.loads(content["network_config"]) | {"intermediate_size": 2_000_000}
+        content["network_config"] = json.dumps(config)
+        content["state_dict"]["network.x"] = torch.zeros(1).expand(10**12)
+
+    path = change_checkpoint(folder, large)
+    for words in (["export", folder, "made"], ["validate", folder]):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert "intermediate_size" in err or "numbers" in err
+    with pytest.raises(InputError, match="numbers"):
+        networks.read_weights(path)
 
 
 def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:
