@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise InputError(f"{path}: not JSON ({error}); fetch or write the file again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not an object of settings; fetch it again")
@@ -216,14 +216,18 @@ def _choose_head(
 
 def _build_config(path: Path, weights: Path, head: str, named: _Named, settings: dict[str, Any]) -> ErnieMConfig:
     """Fill in what the weights tell, and hold what the file says against them."""
-    layers = {int(found[1]) for name in named if (found := re.search(r"\.layers\.(\d+)\.", name))}
+    layers = {found[1] for name in named if (found := re.search(r"\.layers\.(\d+)\.", name))}
+    if astray := layers - {str(number) for number in range(len(layers))}:
+        raise InputError(
+            f"{weights}: a tensor of layer {min(astray)[:20]}, but it has {len(layers)} layers; fetch it again"
+        )
     words = _matrix(weights, named, PREFIX + "embeddings.word_embeddings.weight")
     positions = _matrix(weights, named, PREFIX + "embeddings.position_embeddings.weight")
     told = {
         "vocab_size": words.shape[0],
         "hidden_size": words.shape[1],
         "max_position_embeddings": positions.shape[0],
-        "num_hidden_layers": max(layers, default=-1) + 1,
+        "num_hidden_layers": len(layers),
     }
     for field, value in told.items():
         if settings.setdefault(field, value) != value:
@@ -290,8 +294,12 @@ def _label_settings(path: Path, weights: Path, count: int, labels: dict[str, Any
 
 def _account(origin: str, weights: Path, head: str, config: ErnieMConfig, named: _Named) -> Checkpoint:
     """Hold the tensors against the head's: the same names, the same shapes, the rest dropped by name or refused."""
-    with torch.device("meta"):
-        model = HEADS[head](config)
+    try:
+        with torch.device("meta"):
+            model = HEADS[head](config)
+    except Exception as error:  # transformers raises anything for fields that it cannot use
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{weights}: no network can be built by the configuration beside it ({reason})") from error
     tied = model.all_tied_weights_keys
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}
     full = {_prefixed(name): name for name in wanted}
@@ -375,7 +383,7 @@ def from_xlmr(folder: Path, head: str | None) -> Checkpoint:
 def _xlmr_settings(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     try:
         theirs = XLMRobertaConfig.from_dict(raw)
-    except (StrictDataclassError, TypeError, ValueError) as error:
+    except Exception as error:  # transformers raises anything for fields that it did not write
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     if theirs.pad_token_id != 1:
         raise InputError(

@@ -25,6 +25,7 @@ CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+_LARGEST_PICKLE = 16 * 2**20
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
 
 
@@ -124,6 +125,27 @@ def _safetensors_entry(path: Path, key: str, entry: Mapping[str, Any], start: in
     )
 
 
+def check_archive(path: Path) -> None:
+    """Refuses an archive of torch's that unpacks to more than the file has; `torch.save` packs nothing.
+
+    Args:
+        path: A file that may be such an archive.
+
+    Raises:
+        InputError: A part of it is packed, or its list of tensors is far larger than one of any network.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                raise InputError(
+                    f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}"
+                )
+            if part.filename.endswith(".pkl") and part.file_size > _LARGEST_PICKLE:
+                raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
+
+
 def read_torch(path: Path) -> dict[str, StoredTensor]:
     """List the tensors of a file that `torch.save` wrote, with `weights_only=True`.
 
@@ -132,6 +154,7 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
     Raises:
         InputError: If it is not whole, holds anything but tensors, or would run code.
     """
+    check_archive(path)
     try:
         with FakeTensorMode() if zipfile.is_zipfile(path) else contextlib.nullcontext():
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -143,9 +166,21 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: holds more than one dict of tensors; save the model's state_dict() alone")
+    _check_values(path, state)
     if any(_offset(value) is None for value in state.values()):
         state = torch.load(path, map_location="cpu", weights_only=True)
     return {str(key): _torch_entry(path, str(key), value) for key, value in state.items()}
+
+
+def _check_values(path: Path, state: Mapping[Any, torch.Tensor]) -> None:
+    """Refuse tensors without values of their own: few bytes may stand for any number of them."""
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.device.type == "meta":
+            raise InputError(f"{path}, {key}: not a plain tensor; save the model's state_dict() alone")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    # Tied weights stand there twice.
+    if total > 2 * path.stat().st_size:
+        raise InputError(f"{path}: tensors of {total:,} bytes, far more than the file has; {_FETCH_AGAIN}")
 
 
 def _offset(tensor: torch.Tensor) -> int | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ernie_m.errors import InputError
+from ernie_m.stored_tensors import check_archive
 
 CONFIG_KEY = "network_config"
 """The key of a Lightning checkpoint under which the network's configuration stands, as JSON."""
@@ -29,6 +30,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If there is none, or it is damaged or something else.
     """
+    if path.is_file():
+        check_archive(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError as error:

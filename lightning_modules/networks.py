@@ -20,7 +20,7 @@ from ernie_m.files import WEIGHT_SUFFIXES, check_links
 from ernie_m.published import check_config
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
-from .soundness import check_extent, try_out
+from .soundness import check_extent, check_weights, try_out
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -92,11 +92,9 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
             f"config.json of {backbone!r} names the attention {attention!r}, which is code on the Hub. Where you trust "
             "it, set trust_remote_code to true; otherwise take it out of the file"
         )
-    # Tensors have a byte at least for every number. Those on the Hub are not there yet.
-    weights = [path for path in Path(source).glob("*") if path.suffix in WEIGHT_SUFFIXES]
-    if weights and not trust_remote_code:
+    if not trust_remote_code:
         with reading("configuration", backbone):
-            check_extent(config, sum(path.stat().st_size for path in weights), f"config.json of {backbone!r}")
+            check_weights(config, Path(source), f"config.json of {backbone!r}")
     return _for_tasks(config)
 
 

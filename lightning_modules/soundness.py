@@ -1,16 +1,39 @@
 """Whether a configuration, which may be anybody's, describes a network that can be built and run."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
+from ernie_m.stored_tensors import check_archive
 
 # Numbers of a network that is no burden, whatever it belongs to.
 _SMALL = 10_000_000
 # Attentions that run on every device.
 _EVERYWHERE = (None, "eager", "sdpa")
+
+
+def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:
+    """Refuse a configuration whose network would be far larger than the weights that are loaded into it.
+
+    Args:
+        config: The configuration.
+        folder: A folder of transformers. Without weights, as where they are still on the Hub, there is nothing to see.
+        place: Where the configuration stands, for the message.
+
+    Raises:
+        InputError: It would be, or the weights unpack to more than they are.
+    """
+    # Those of these that are there first are loaded; what else lies there is not.
+    patterns = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
+    files = next((found for pattern in patterns if (found := list(folder.glob(pattern)))), [])
+    for file in files:
+        check_archive(file)
+    if files:
+        # Tensors have a byte at least for every number.
+        check_extent(config, sum(file.stat().st_size for file in files), place)
 
 
 def check_extent(config: PreTrainedConfig, numbers: int, place: str) -> None:

@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -901,6 +902,27 @@ def test_a_tensor_that_is_one_number_counts_for_one(folder: Path, ernie_m) -> No
         assert "intermediate_size" in err or "numbers" in err
     with pytest.raises(InputError, match="numbers"):
         networks.read_weights(path)
+
+
+def test_weights_unpack_to_no_more_than_they_are(
+    folder: Path, quick: list[str], tiny_checkpoint: Path, ernie_m
+) -> None:
+    """An archive whose list of tensors is packed, and a file with a hole beside the weights that nobody loads."""
+    with zipfile.ZipFile(folder / "checkpoints" / "best.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("best/data.pkl", b"]" * 2**26)
+    backbone = Path(shutil.copytree(tiny_checkpoint, "backbone"))
+    config = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
+    (backbone / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**6}), encoding="utf-8")
+    with (backbone / "x.bin").open("wb") as file:
+        file.truncate(10**12)
+    rest = [option for option in options(quick) if "backbone" not in option]
+    fit = ["fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}"]
+    for words, said in (
+        (["validate", folder], "is packed"), (["export", folder, "made"], "is packed"), (fit, "do not belong together"),
+    ):  # fmt: skip
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert said in err
 
 
 def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:

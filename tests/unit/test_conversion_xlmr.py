@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,15 @@ def test_without_sentencepiece_the_report_says_so(tmp_path: Path) -> None:
         ("index", r"lm_head\.bias: in the index or in the files"),
         ("no token types", r"no matrix token_type_embeddings\.weight"),
         ("unknown dtype", r"pooler\.dense\.bias: numbers of type F64"),
+        ("far layer", r"model\.safetensors: a tensor of layer 9999999, but it has 3 layers"),
+        ("no activation", r"no network can be built by the configuration beside it \(KeyError: 'evil'\)"),
+        ("no type", r"config\.json: .*evil"),
+        ("digits", r"config\.json: not JSON \(Exceeds the limit"),
+        ("sparse", r"pytorch_model\.bin, pooler\.dense\.bias: not a plain tensor"),
+        ("meta", r"pytorch_model\.bin, pooler\.dense\.bias: not a plain tensor"),
+        ("repeated", r"pytorch_model\.bin: tensors of [\d,]+ bytes, far more than the file has"),
+        ("packed", r"pytorch_model\.bin: .*data\.pkl in it is packed, which torch does not do"),
+        ("long list", r"pytorch_model\.bin: its list of tensors has [\d,]+ bytes"),
     ],
 )
 def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) -> None:
@@ -203,6 +213,10 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
         config["model_type"] = "bert" if damage == "bert" else "ernie_m"
     elif damage == "pad":
         config["pad_token_id"] = 0
+    elif damage in ("no activation", "no type", "digits"):
+        config |= {"no activation": {"hidden_act": "evil"}, "no type": {"dtype": "evil"}, "digits": {}}[damage]
+    elif damage == "far layer":
+        save_file(state | {"encoder.layer.9999999.attention.self.key.bias": torch.zeros(32)}, weights)
     elif damage == "no token types":
         del state["embeddings.token_type_embeddings.weight"]
         save_file(state, weights)
@@ -216,6 +230,14 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
             (source / "pytorch_model.bin").write_bytes(b"nothing")
         elif damage == "not tensors":
             torch.save({"state_dict": state}, source / "pytorch_model.bin")
+        elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
+            others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
+            others["repeated"] = torch.zeros(1).expand(10**8)
+            torch.save(state | {"pooler.dense.bias": others.get(damage, torch.zeros(32))}, source / "pytorch_model.bin")
+            if damage in ("packed", "long list"):
+                packed = zipfile.ZIP_DEFLATED if damage == "packed" else zipfile.ZIP_STORED
+                with zipfile.ZipFile(source / "pytorch_model.bin", "w", packed) as archive:
+                    archive.writestr("archive/data.pkl", b"]" * 2**25)
         elif damage in ("missing shard", "index"):
             name = "../elsewhere.safetensors" if damage == "missing shard" else "part.safetensors"
             save_file(state, tmp_path / "elsewhere.safetensors")
@@ -223,7 +245,9 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
             places = {key: name for key in (*state, "lm_head.bias")}
             (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
     if damage != "no config":
-        (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        text = json.dumps(config)
+        text = text if damage != "digits" else text.replace("{", f'{{"a": {"1" * 5000}, ', 1)
+        (source / "config.json").write_text(text, encoding="utf-8")
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(InputError, match=said):
         convert(source, tmp_path / "target")
