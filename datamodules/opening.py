@@ -12,6 +12,12 @@ _ALWAYS_UNPACKED = 2**24
 """Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
 
 
+def check_is_file(path: Path) -> None:
+    """Refuses a path where no file is."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+
+
 def open_binary(path: Path) -> IO[bytes]:
     """Opens a file, unpacked where its name ends in `.gz`."""
     return io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb")

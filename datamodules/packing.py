@@ -16,7 +16,9 @@ _GOES_ON = "##"
 # Ends of sentences, with what may close a quotation after them: where blanks stand between words a blank must follow,
 # which it does in no number, address or date.
 _CLOSING = r"""["'”’»)\]」』）]*"""
-_SENTENCE = re.compile(rf"[.!?…।॥։؟۔]+{_CLOSING}(?:\s+|$)|[。！？｡]+{_CLOSING}\s*")
+_ENDING = "[.!?…।॥։؟۔]"
+# From the first of several ends alone, and none given back: a line of dots is otherwise read again from each of them.
+_SENTENCE = re.compile(rf"(?<!{_ENDING}){_ENDING}++{_CLOSING}+(?:\s++|$)|[。！？｡]++{_CLOSING}+\s*+")
 
 SPECIAL, WITHIN, BEGINS = range(3)
 """What a token can be: special, a part of a word, a word's beginning."""

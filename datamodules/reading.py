@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 from . import text_files
+from .opening import check_is_file
 from .sources import Parts
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _read_part(
 
 def _kind(path: Path, known: Sequence[str] = SUFFIXES) -> str:
     """The format of a file that is there, as its name says: one of those that are known."""
-    text_files.check_is_file(path)
+    check_is_file(path)
     is_packed = path.suffix == ".gz"
     kind = path.with_suffix("").suffix if is_packed else path.suffix
     if kind not in known or (is_packed and kind in _TYPED):

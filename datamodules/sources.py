@@ -156,7 +156,7 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     try:
         builder = load_dataset_builder(place, **{name: value for name, value in arguments.items() if name != "split"})
         if folder.is_dir():
-            _check_files(builder, folder, streaming)
+            _check_files(builder, folder)
         if streaming:
             # Known by the files' places and versions, not by their content.
             known = hashlib.sha256(repr((builder.hash, builder.config_id, split)).encode()).hexdigest()
@@ -193,7 +193,7 @@ def _check_metadata(folder: Path) -> None:
         raise InputError(f"{card} names data by an address, which lies outside of the folder.")
 
 
-def _check_files(builder: "DatasetBuilder", folder: Path, streaming: bool) -> None:
+def _check_files(builder: "DatasetBuilder", folder: Path) -> None:
     """Refuse files elsewhere, and packed ones that could fill the disk: what a folder holds is all that is read of it.
 
     Raises:
@@ -210,7 +210,7 @@ def _check_files(builder: "DatasetBuilder", folder: Path, streaming: bool) -> No
         packing = Extractor.infer_extractor_format(path)
         if packing not in (None, "gzip"):
             raise InputError(f"{path} is packed ({packing}); unpack it yourself where you trust it.")
-        if packing == "gzip" and not streaming:
+        if packing == "gzip":
             check_unpacks(path)
 
 

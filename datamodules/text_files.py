@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
-from .opening import open_binary, open_text
+from .opening import check_is_file, open_binary, open_text
 
 DEEPEST = 50
 """Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
 
 
 # JSON's escape of a half of a surrogate pair; with its other half it is a character.
+# Cells of a table for each that has a value.
+_MOST_EMPTY = 100
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -279,8 +281,13 @@ def table_of_objects(path: Path) -> pa.Table:
     """
     with located(path):
         found = list(_objects(path))
+    names, filled = dict.fromkeys(name for _, record in found for name in record), sum(len(one) for _, one in found)
+    if len(names) * len(found) > _MOST_EMPTY * (filled + 1000):
+        raise InputError(
+            f"{path}: {len(names):,} different keys, of which no object has more than few; give all the same."
+        )
     columns = {}
-    for name in dict.fromkeys(name for _, record in found for name in record):
+    for name in names:
         values = [record.get(name) for _, record in found]
         try:
             columns[name] = _array(values)
@@ -302,12 +309,6 @@ def is_counting(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 20
 
 
-def check_is_file(path: Path) -> None:
-    """Refuses a path where no file is."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
-
-
 def check_columns(place: str, columns: Sequence[str], present: Iterable[str]) -> None:
     """Refuses columns that are not there.
 
@@ -316,10 +317,10 @@ def check_columns(place: str, columns: Sequence[str], present: Iterable[str]) ->
         columns: Those that are wanted.
         present: Those that are there.
     """
-    present = list(present)
-    missing = [column for column in columns if column not in present]
+    known = dict.fromkeys(present)
+    missing = [column for column in columns if column not in known]
     if missing:
-        raise _absent(place, missing[0], present)
+        raise _absent(place, missing[0], known)
 
 
 def _absent(place: str, column: str, present: Iterable[str]) -> InputError:

@@ -277,7 +277,11 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         runs[0].changes,
         scores,
         runs[0].labels,
-        {language: added([run.confusion[language] for run in runs]) for language in runs[0].confusion},
+        {
+            language: added([run.confusion[language] for run in runs])
+            for language in runs[0].confusion
+            if all(run.labels == runs[0].labels and language in run.confusion for run in runs)
+        },
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import set_parsing_settings
 from jsonargparse._common import parsing_settings
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from transformers import dynamic_module_utils
 
@@ -22,6 +23,7 @@ __all__ = [
     "class_path_of",
     "importable",
     "never_ask",
+    "yaml_loader",
 ]
 
 
@@ -104,6 +106,11 @@ def importable(allowed: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         parsing_settings.update(before)
+
+
+def yaml_loader() -> Any:
+    """Return the class by which jsonargparse reads YAML, in files and on the command line."""
+    return get_yaml_default_loader()  # type: ignore[no-untyped-call]
 
 
 def actions_of(parser: ArgumentParser) -> list[Action]:

@@ -5,6 +5,7 @@ should, and whatever is wrong with one is said in a sentence.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ LARGEST_JSON = 2**26
 DEEPEST = 50
 MOST_VALUES = 200_000
 LONGEST_NUMBER = 100
+_TRUTH = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -34,6 +36,23 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER and not node.tag.endswith(":str"):
             raise yaml.constructor.ConstructorError(None, None, "a number that is too long", node.start_mark)
         return super().construct_object(node, deep)
+
+
+def only_true_and_false(loader: type[yaml.SafeLoader]) -> None:
+    """Let a loader take true and false alone for truths, as YAML 1.2 has it: `no` is Norwegian, and a label.
+
+    Args:
+        loader: Changed in place.
+    """
+    kept = {
+        first: [(tag, pattern) for tag, pattern in found if tag != _TRUTH]
+        for first, found in loader.yaml_implicit_resolvers.items()
+    }
+    loader.yaml_implicit_resolvers = kept
+    loader.add_implicit_resolver(_TRUTH, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
+
+
+only_true_and_false(_Loader)
 
 
 @contextmanager

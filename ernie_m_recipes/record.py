@@ -264,7 +264,7 @@ def _is_scores(content: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not abs(value) > _LARGEST_SCORE
+    return isinstance(value, int | float) and abs(value) <= _LARGEST_SCORE
 
 
 def _is_confusion(content: Any) -> bool:

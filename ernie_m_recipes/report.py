@@ -91,8 +91,13 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
         start = [comparison.recipe, comparison.stage, " ".join(map(str, comparison.seeds))]
         for language, by_metric in comparison.scores.items():
             for metric, one in by_metric.items():
-                writer.writerow([*start, language, metric, *asdict(one).values()])
+                writer.writerow([*map(as_cell, [*start, language, metric]), *asdict(one).values()])
     return text.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """Return a text that spreadsheet programs take for no formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def as_json(comparisons: Sequence[Comparison]) -> str:

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ernie_m.errors import InputError
 
 from . import compat
+
+_RATES = ("lr", "eps", "weight_decay")
 
 DecayVariant = Literal["baidu", "paddlenlp"]
 Schedule = Literal["linear", "baidu"]
@@ -196,7 +198,59 @@ def build_optimizer(groups: list[dict[str, Any]], betas: tuple[float, float], ep
     rate = max(group["lr"] for group in groups)
     optimizer = AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=0.0, fused=fused)
     compat.unscale_before_clipping(optimizer)
+    optimizer.register_load_state_dict_pre_hook(check_state)
     return optimizer
+
+
+def check_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is no state of this optimiser before it is loaded: fused kernels trust shapes and layouts.
+
+    Args:
+        optimizer: The optimiser.
+        state: What its `state_dict` should have given.
+
+    Returns:
+        The state, of which the groups' numbers and the moments are taken; how it computes stays the optimiser's own.
+
+    Raises:
+        InputError: It has other groups, or a moment is not shaped and laid out like its parameter.
+    """
+    groups, moments = state.get("param_groups"), state.get("state")
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
+        raise InputError("the checkpoint is damaged: its optimiser has other groups of parameters")
+    taken: list[dict[str, Any]] = []
+    parameters: dict[Any, nn.Parameter] = {}
+    for group, ours, there in zip(groups, own, optimizer.param_groups, strict=True):
+        names = group.get("params") if isinstance(group, dict) else None
+        if not isinstance(names, list) or len(names) != len(there["params"]) or not _has_rates(group):
+            raise InputError("the checkpoint is damaged: a group of its optimiser is not what was written")
+        parameters |= dict(zip(names, there["params"], strict=True))
+        taken.append(
+            {**ours, **{key: group[key] for key in (*_RATES, "betas", "initial_lr") if key in group}, "params": names}
+        )
+    for name, values in moments.items():
+        if name not in parameters or not _are_moments(values, parameters[name]):
+            raise InputError(f"the checkpoint is damaged: its optimiser's state {name!r} is not that of a parameter")
+    return {"state": moments, "param_groups": taken}
+
+
+def _has_rates(group: Mapping[str, Any]) -> bool:
+    rates = [group.get(key) for key in _RATES] + [group.get("initial_lr", 0)]
+    betas = group.get("betas")
+    rates += betas if isinstance(betas, list | tuple) and len(betas) == 2 else [None]
+    return all(isinstance(rate, int | float) and 0 <= rate < float("inf") for rate in rates)
+
+
+def _are_moments(values: Any, parameter: nn.Parameter) -> bool:
+    if not isinstance(values, dict) or values.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+        return False
+    if not all(isinstance(value, Tensor) and value.is_floating_point() for value in values.values()):
+        return False
+    return values["step"].numel() == 1 and all(
+        moment.shape == parameter.shape and moment.layout == parameter.layout and moment.stride() == parameter.stride()
+        for moment in (values["exp_avg"], values["exp_avg_sq"])
+    )
 
 
 def schedule_factor(schedule: Schedule, step: int, warmup_steps: int, total_steps: int) -> float:

@@ -149,6 +149,32 @@ def test_seeds_of_one_experiment_stand_together(tmp_path: Path, ernie_m) -> None
     assert str(runs[2]) in markdown
 
 
+def test_runs_that_do_not_go_together_are_shown_as_far_as_they_do(tmp_path: Path, ernie_m) -> None:
+    """Confusion of other labels or languages is left out; no cell is a formula; NaN is no score."""
+    runs = [make_run(tmp_path / str(seed), seed, languages=("en", "de")) for seed in (1, 2, 3)]
+    matrix = {"labels": ["a", "b"], "languages": {"en": [[1, 2], [3, 4]], "de": [[1, 2], [3, 4]]}}
+    others = [matrix, {**matrix, "languages": {"en": [[1, 0], [0, 1]]}}]
+    others.append({"labels": ["a"], "languages": {"en": [[5]], "de": [[5]]}})
+    for run, confusion in zip(runs, others, strict=True):
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        results |= {"recipe": "=1+1", "confusion": {"test": confusion}}
+        (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    targets = [tmp_path / "r.json", tmp_path / "r.csv"]
+    code, _, err = ernie_m("report", *runs[:2], "--output", *targets)
+    assert code == 0, err
+    assert json.loads(targets[0].read_text(encoding="utf-8"))[0]["confusion"] == {"en": [[2, 2], [3, 5]]}
+    with targets[1].open(encoding="utf-8", newline="") as file:
+        assert {row["recipe"] for row in csv.DictReader(file)} == {"'=1+1"}
+    code, _, err = ernie_m("report", *runs, "--output", *targets)
+    assert code == 0, err
+    assert json.loads(targets[0].read_text(encoding="utf-8"))[0]["confusion"] == {}
+    results["test"]["en"]["accuracy"] = float("nan")
+    (runs[2] / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    code, _, err = ernie_m("report", runs[2])
+    assert code == 2
+    assert "its scores are not what a run writes" in err
+
+
 def test_an_interval_is_that_of_all_resamples() -> None:
     values = [70.0, 71.5, 72.0, 76.0]
     means = [statistics.mean(drawn) for drawn in itertools.product(values, repeat=len(values))]

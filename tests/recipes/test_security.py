@@ -964,7 +964,10 @@ def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
 HOSTILE = "<img src=x> [a](b.c) `<b>` ``` *e* _f_ a_b <!-- &lt; | ~~g~~ # h"
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "`", "``a` ", "\\<b>\\", "<b>\n\n# x\n\n---\n", "__init__ a__b"])
+@pytest.mark.parametrize(
+    "text",
+    [HOSTILE, "`", "``a` ", "\\<b>\\", "<b>\n\n# x\n\n---\n", "__init__ a__b", "a|b https://c.d", "www.a.b @user"],
+)
 def test_markdown_of_names_shows_them_as_they_are(text: str) -> None:
     shown = " ".join(one_line(text).split())
     page = MarkdownIt("gfm-like", {"linkify": False}).render
@@ -972,6 +975,8 @@ def test_markdown_of_names_shows_them_as_they_are(text: str) -> None:
         body = re.sub(r"</?(p|code)>", "", page(written))
         assert "<" not in body
         assert " ".join(html.unescape(body).split()) in (shown, f"x {shown} x")
+    if "://" in text or "@" in text:
+        assert "<code>" in page(markdown.plain(text)), "sites make links of what is no code"
     table = page("\n".join(markdown.table(["a", "b"], [[text, "1"]])))
     assert table.count("<td") == 2
     assert html.escape(shown, quote=False).replace('"', "&quot;") in table

@@ -211,12 +211,12 @@ def test_no_address_is_asked_before_it_is_refused(
 def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measure(tmp_path):
     """As it was: `version` ended in a folder beside the cache, and what is packed was unpacked whatever its name."""
 
-    def found(name: str, content: bytes, readme: str = "") -> Source:
+    def found(name: str, content: bytes, readme: str = "", streaming: bool = False) -> Source:
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_bytes(content)
         (folder / "README.md").write_text(f"---\n{readme}---\n", encoding="utf-8")
-        return find_source(str(folder), {}, None, True, "train")
+        return find_source(str(folder), {}, None, True, "train", streaming)
 
     rows = b'{"text": "a"}\n'
     configs = "configs:\n- config_name: default\n  data_files: '*.jsonl'\n  version: ../../../../outside\n"
@@ -224,8 +224,9 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
         found("version.jsonl", rows, configs)
     assert not list(tmp_path.rglob("outside"))
     assert len(found("packed.jsonl.gz", gzip.compress(rows)).parts[0]) == 1
-    with pytest.raises(InputError, match="more than 100 times its size"):
-        found("bomb.jsonl", gzip.compress(rows + b" " * 2**25))
+    for streaming in (False, True):
+        with pytest.raises(InputError, match="more than 100 times its size"):
+            found(f"bomb{streaming}.jsonl", gzip.compress(rows + b" " * 2**25), streaming=streaming)
     with pytest.raises(InputError, match=r"packed \(bz2\); unpack it yourself"):
         found("other.jsonl", bz2.compress(rows))
     with pytest.raises(InputError, match="files of the kind imagefolder; csv, json"):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules import XNLI, ParallelText, TextClassification
-from datamodules.reading import read_rows, texts_of
+from datamodules.reading import read_rows, read_whole, texts_of
 from ernie_m.errors import InputError
 
 GOOD = "premise,hypothesis,label\none,two,a\nthree,four,b\n"
@@ -309,3 +309,14 @@ def test_mutated_files_give_an_error_or_rows(tmp_path_factory, kind, data):
         assert all(isinstance(text, str) for row in found for text in row)
         assert change == "cut" or kind != "jsonl" or len(found) == len(rows)
     assert str(path) in named
+
+
+def test_tables_far_larger_than_their_files_are_refused(tmp_path):
+    """Each line with a key of its own; many columns, which are looked up in time that grows with their number alone."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.jsonl: 3,000 different keys"):
+        read_whole(path)
+    names = [f"c{i}" for i in range(30_000)]
+    (tmp_path / "a.csv").write_text(f"{','.join(names)}\n{'x,' * 29_999}x\n", encoding="utf-8")
+    assert read_whole(tmp_path / "a.csv").column_names == names

@@ -139,6 +139,10 @@ def test_ends_of_sentences() -> None:
     assert sentence_ends("Version 3.14 is at www.a.com for 2.50 €") == []
     assert sentence_ends("यह है। वह है।") == [7]
     assert sentence_ends("") == []
+    assert sentence_ends('One... "Two!?" Three') == [7, 15]
+    # In time that grows with the length alone: with its square, these would take hours.
+    assert sentence_ends("." * 400_000 + "x") == []
+    assert sentence_ends("." + '"' * 400_000 + "x") == []
 
 
 def test_what_is_held_out_is_told_by_the_text(make, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ernie_m.errors import InputError
 from lightning_modules.optimization import (
     build_optimizer,
     build_scheduler,
+    check_state,
     parameter_groups,
     schedule_factor,
     undecayed_names,
@@ -257,3 +258,58 @@ def test_frozen_parameters_are_left_out_and_others_join_the_head() -> None:
     grouped = {id(parameter): group for group in groups for parameter in group["params"]}
     assert not any(id(parameter) in grouped for parameter in network.bert.embeddings.parameters())
     assert (grouped[id(other)]["lr"], grouped[id(other)]["weight_decay"]) == (1e-2, 0.0)
+
+
+def stepped() -> tuple[torch.optim.Optimizer, nn.Parameter]:
+    parameter = nn.Parameter(torch.ones(3, 2))
+    group = {"name": "a", "params": [parameter], "lr": 0.1, "weight_decay": 0.0}
+    optimizer = build_optimizer([group], (0.9, 0.999), 1e-6)
+    parameter.grad = torch.ones(3, 2)
+    optimizer.step()
+    return optimizer, parameter
+
+
+def test_a_state_is_taken_over() -> None:
+    state = stepped()[0].state_dict()
+    state["param_groups"][0] |= {"lr": 0.2, "fused": False, "maximize": True}
+    optimizer, parameter = stepped()
+    optimizer.load_state_dict(state)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["fused"], group["maximize"]) == (0.2, True, False)
+    torch.testing.assert_close(optimizer.state[parameter]["exp_avg"], torch.full((3, 2), 0.1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("exp_avg", torch.zeros(3)),
+        ("exp_avg", torch.zeros(1).expand(3, 2)),
+        ("exp_avg_sq", torch.zeros(2, 3).T),
+        ("exp_avg_sq", torch.zeros(3, 2).to_sparse()),
+        ("exp_avg", torch.zeros(3, 2, dtype=torch.int64)),
+        ("exp_avg", 1.0),
+        ("step", 1),
+        ("step", torch.zeros(3)),
+        ("other", torch.zeros(3, 2)),
+    ],
+)
+def test_moments_are_shaped_like_their_parameters(key: str, value: object) -> None:
+    """Fused kernels read and write by the parameter's size, whatever the moment's."""
+    state = stepped()[0].state_dict()
+    state["state"][0] = {**state["state"][0], key: value}
+    with pytest.raises(InputError, match="its optimiser's state 0 is not that of a parameter"):
+        stepped()[0].load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": "a"}, {"lr": -1.0}, {"lr": float("nan")}, {"betas": (0.9,)}, {"params": [0, 1]}, {"eps": None}]
+)
+def test_groups_hold_rates(change: dict[str, object]) -> None:
+    optimizer, _ = stepped()
+    state = optimizer.state_dict()
+    state["param_groups"][0] |= change
+    with pytest.raises(InputError, match="a group of its optimiser is not what was written"):
+        check_state(optimizer, state)
+    for other in ({"state": {}, "param_groups": []}, {"state": [], "param_groups": state["param_groups"]}, {}):
+        with pytest.raises(InputError, match="has other groups of parameters"):
+            check_state(optimizer, other)
