@@ -57,9 +57,10 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
         admitted: Suffixes of files that may be links, since nothing but tensors is read of them.
 
     Raises:
-        InputError: It has a link out of it, something that is neither file nor folder, or a folder that cannot be
-            listed; the message names it.
+        InputError: It is a link itself, has a link out of it, something that is neither file nor folder, or a folder
+            that cannot be listed; the message names it.
     """
+    check_way(folder)
     homes = [root := folder.resolve()]
     if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
         homes.append(root.parents[1] / "blobs")
@@ -71,6 +72,23 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
             )
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{path} is neither a file nor a folder; remove it")
+
+
+def check_way(path: Path) -> None:
+    """Refuses a file or folder whose name, or whose folder's, is a link out of where it lies.
+
+    What lies in the current folder itself is the caller's own.
+
+    Args:
+        path: What was named, within what may come from a stranger.
+
+    Raises:
+        InputError: It is; the message names what it leads to.
+    """
+    for link in (path, path.parent):
+        leads_out = link.is_symlink() and not link.resolve().is_relative_to(link.parent.resolve())
+        if leads_out and link.parent.resolve() != Path.cwd():
+            raise InputError(f"{link} is a link to {link.resolve()}; name that, or put a copy there")
 
 
 def _content(folder: Path) -> Iterator[Path]:

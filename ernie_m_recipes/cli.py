@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +182,8 @@ class RecipeCLI(StageCLI):
             if found:
                 raise InputError("\n".join(found))
         if self.call.folder is not None:
-            check_world(settings.trainer, partial(self.call.names, part="trainer"))
+            workers = rules.arguments(settings.as_dict(), "data").get("num_workers")
+            check_world(settings.trainer, workers, self.call.names)
         if settings.trainer.accelerator == "cpu" or not torch.cuda.is_available():
             keep_freed_memory()
         asked = settings.trainer.precision

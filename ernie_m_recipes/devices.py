@@ -62,25 +62,31 @@ def cpu_has_bf16() -> bool:
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def check_world(trainer: Any, is_typed: Callable[[str], bool]) -> None:
+def check_world(trainer: Any, workers: Any, is_typed: Callable[[str, str], bool]) -> None:
     """Refuse processes and machines that a folder's settings ask for and that are not here.
 
     Args:
         trainer: The trainer's settings.
-        is_typed: Tells whether a person gave one of them.
+        workers: The data's `num_workers`.
+        is_typed: Tells whether a person gave a setting, by its name and the part that it belongs to.
 
     Raises:
         InputError: There are fewer; the run would wait for them, or fill the memory.
     """
-    if trainer.num_nodes > 1 and not is_typed("num_nodes") and not set(STARTED_BY) & set(os.environ):
+    if trainer.num_nodes > 1 and not is_typed("num_nodes", "trainer") and not set(STARTED_BY) & set(os.environ):
         raise InputError(
             f"trainer.num_nodes is {trainer.num_nodes}, but nothing says that this was started on several machines "
             f"(no {', '.join(STARTED_BY)} in the environment). Start it there, or add --trainer.num_nodes 1"
         )
     devices = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
     most = max(torch.cuda.device_count(), os.cpu_count() or 1)
-    if str(devices).isdecimal() and int(devices) > most and not is_typed("devices"):
+    if str(devices).isdecimal() and int(devices) > most and not is_typed("devices", "trainer"):
         raise InputError(f"trainer.devices is {devices}, but there are {most} here. Add --trainer.devices {most}")
+    if isinstance(workers, int) and workers > (os.cpu_count() or 1) and not is_typed("num_workers", "data"):
+        raise InputError(
+            f"data.num_workers is {workers}, but there are {os.cpu_count()} processors here. Add --data.num_workers "
+            "and how many you want"
+        )
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie_m.errors import InputError
-from ernie_m.files import check_links
+from ernie_m.files import check_links, check_way
 
 from .documents import read_json, read_yaml
 from .registry import UnknownNameError, did_you_mean, entries, find, resolve_config
@@ -116,9 +116,7 @@ def run_folder_of(path: Path) -> Path | None:
     Raises:
         InputError: The checkpoint, or its folder, is a link into another folder, whose run would be taken for this one.
     """
-    for link in (path, path.parent):
-        if link.is_symlink() and link.resolve().parent != link.parent.resolve():
-            raise InputError(f"{path} is a link to {path.resolve()}; name that file, or put a copy there")
+    check_way(path)
     for parent in list(path.resolve().parents)[:2]:
         if (parent / CONFIG).is_file():
             return parent

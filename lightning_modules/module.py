@@ -16,7 +16,7 @@ from .checkpoint_file import CONFIG_KEY, read_checkpoint
 from .compilation import CompileChoice
 from .evaluating import EvaluatingModule
 from .networks import Batch
-from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, parameter_groups
+from .optimization import DecayVariant, Schedule, build_optimizer, build_scheduler, check_state, parameter_groups
 
 
 class TaskModule(EvaluatingModule):
@@ -199,6 +199,8 @@ class TaskModule(EvaluatingModule):
         optimizer = build_optimizer(groups, self.adam_betas, self.adam_eps)
         if isinstance(active := self.network.get_input_embeddings(), ActiveEmbedding):
             follow(optimizer, active)
+        # Last: by then moments have the rows of what is trained.
+        optimizer.register_load_state_dict_pre_hook(check_state)
         total = self.trainer.estimated_stepping_batches
         scheduler = build_scheduler(optimizer, self.schedule, self.warmup_ratio, total)
         return {

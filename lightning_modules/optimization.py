@@ -198,7 +198,6 @@ def build_optimizer(groups: list[dict[str, Any]], betas: tuple[float, float], ep
     rate = max(group["lr"] for group in groups)
     optimizer = AdamW(groups, lr=rate, betas=betas, eps=eps, weight_decay=0.0, fused=fused)
     compat.unscale_before_clipping(optimizer)
-    optimizer.register_load_state_dict_pre_hook(check_state)
     return optimizer
 
 
@@ -216,16 +215,16 @@ def check_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         InputError: It has other groups, or a moment is not shaped and laid out like its parameter.
     """
     groups, moments = state.get("param_groups"), state.get("state")
-    own = optimizer.state_dict()["param_groups"]
+    own = optimizer.param_groups
     if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
         raise InputError("the checkpoint is damaged: its optimiser has other groups of parameters")
     taken: list[dict[str, Any]] = []
     parameters: dict[Any, nn.Parameter] = {}
-    for group, ours, there in zip(groups, own, optimizer.param_groups, strict=True):
+    for group, ours in zip(groups, own, strict=True):
         names = group.get("params") if isinstance(group, dict) else None
-        if not isinstance(names, list) or len(names) != len(there["params"]) or not _has_rates(group):
+        if not isinstance(names, list) or len(names) != len(ours["params"]) or not _has_rates(group):
             raise InputError("the checkpoint is damaged: a group of its optimiser is not what was written")
-        parameters |= dict(zip(names, there["params"], strict=True))
+        parameters |= dict(zip(names, ours["params"], strict=True))
         taken.append(
             {**ours, **{key: group[key] for key in (*_RATES, "betas", "initial_lr") if key in group}, "params": names}
         )
@@ -299,4 +298,25 @@ def build_scheduler(
     def factor(step: int) -> float:
         return schedule_factor(schedule, step, warmup, total)
 
-    return LambdaLR(optimizer, factor)
+    return _Schedule(optimizer, factor)
+
+
+class _Schedule(LambdaLR):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the counters and rates of a state, and nothing else that it may hold.
+
+        Raises:
+            InputError: They are not what `state_dict` returns.
+        """
+        own = self.state_dict()
+        taken = {key: value for key, value in state_dict.items() if key in own and key != "lr_lambdas"}
+        for key, value in taken.items():
+            same_length = not isinstance(value, list) or len(value) == len(own[key])
+            rates = value if isinstance(value, list) else [value]
+            if (
+                type(value) is not type(own[key])
+                or not same_length
+                or not all(isinstance(one, int | float) for one in rates)
+            ):
+                raise InputError(f"the checkpoint is damaged: {key} of its schedule is not what was written")
+        super().load_state_dict({**own, **taken})

@@ -173,17 +173,23 @@ def test_data_settings_of_a_folder_are_plain(files: Any, folder: Path, ernie_m) 
     assert "config.yaml: data.validation_files" in err
 
 
-@pytest.mark.parametrize(("key", "value"), [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000"), ("num_workers", 10**4)]
+)
 def test_a_folder_starts_no_processes_that_are_not_here(
     key: str, value: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
 ) -> None:
     for name in STARTED_BY:
         monkeypatch.delenv(name, raising=False)
-    change(folder / "config.yaml", trainer={key: value})
+    part = "data" if key == "num_workers" else "trainer"
+    if part == "data":
+        change_arguments(folder / "config.yaml", part, **{key: value})
+    else:
+        change(folder / "config.yaml", trainer={key: value})
     code, _, err = ernie_m("fit", folder)
     assert code == 2
-    assert f"trainer.{key} is {value}" in err
-    code, _, err = ernie_m("fit", folder, f"--trainer.{key}=1")
+    assert f"{part}.{key} is {value}" in err
+    code, _, err = ernie_m("fit", folder, f"--{part}.{key}=1")
     assert code == 0, err
 
 
@@ -493,7 +499,7 @@ def test_a_linked_checkpoint_continues_no_other_run(folder: Path, trained: Path,
     for words in (["fit"], ["test"], ["export"]):
         code, _, err = ernie_m(*words, folder / "checkpoints" / "last.ckpt", *(["made"] if words == ["export"] else []))
         assert code == 2
-        assert "last.ckpt is a link to" in err
+        assert "checkpoints is a link to" in err
     assert {path: path.read_bytes() for path in private.rglob("*") if path.is_file()} == before
 
 
@@ -525,6 +531,17 @@ def test_lists_of_a_checkpoint_that_share_their_parts_end(folder: Path, ernie_m)
         code, _, err = ernie_m(*words)
         assert code == 2
         assert "best.ckpt is damaged: it has more than 1,000,000 values" in err
+
+
+def test_a_link_in_the_current_folder_is_the_callers_own(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").symlink_to(trained / "export")
+    check_links(Path("mine"))
+    Path("given").mkdir()
+    Path("given/export").symlink_to(trained / "export")
+    for named in (Path("given/export"), tmp_path / "given" / "export"):
+        with pytest.raises(InputError, match="given/export is a link to"):
+            check_links(named)
 
 
 def test_trim_report_and_convert_look_for_links_too(folder: Path, trained: Path, tmp_path: Path, ernie_m) -> None:

@@ -264,6 +264,7 @@ def stepped() -> tuple[torch.optim.Optimizer, nn.Parameter]:
     parameter = nn.Parameter(torch.ones(3, 2))
     group = {"name": "a", "params": [parameter], "lr": 0.1, "weight_decay": 0.0}
     optimizer = build_optimizer([group], (0.9, 0.999), 1e-6)
+    optimizer.register_load_state_dict_pre_hook(check_state)
     parameter.grad = torch.ones(3, 2)
     optimizer.step()
     return optimizer, parameter
@@ -313,3 +314,18 @@ def test_groups_hold_rates(change: dict[str, object]) -> None:
     for other in ({"state": {}, "param_groups": []}, {"state": [], "param_groups": state["param_groups"]}, {}):
         with pytest.raises(InputError, match="has other groups of parameters"):
             check_state(optimizer, other)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("_step_count", "x"), ("last_epoch", 1.5), ("base_lrs", [0.1, 0.2]), ("base_lrs", ["x"]), ("_last_lr", 3)],
+)
+def test_a_schedule_takes_numbers_alone(key: str, value: object) -> None:
+    scheduler = build_scheduler(stepped()[0], "linear", 0.1, 10)
+    state = scheduler.state_dict()
+    scheduler.load_state_dict({**state, "last_epoch": 4, "get_lr": 5, "optimizer": None})
+    assert scheduler.last_epoch == 4
+    assert callable(scheduler.get_lr)
+    assert scheduler.optimizer is not None
+    with pytest.raises(InputError, match=f"{key} of its schedule is not what was written"):
+        scheduler.load_state_dict({**state, key: value})
