@@ -154,8 +154,8 @@ class TaskDataModule(LightningDataModule):
 
     def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
         self._files = {split: dict(of_language or {}) for split, of_language in files.items()}
-        found = (language for of_language in self._files.values() for language in of_language)
-        self.languages = list(dict.fromkeys([*self.known_languages, *(file_name(one, "a language") for one in found)]))
+        named = [file_name(one, f"{split}_files: a language") for split, found in self._files.items() for one in found]
+        self.languages = list(dict.fromkeys([*self.known_languages, *named]))
         self.train_languages = list(self._files[Split.TRAIN])
 
     # What a subclass says.

@@ -43,6 +43,9 @@ _OF_CONFIGURATIONS = (
     *("config_name", "default", "description", "data_dir", "data_files", "features"),
     *("sep", "delimiter", "quotechar", "header", "names", "column_names", "skiprows", "encoding", "field", "sample_by"),
 )
+_FRONT = re.compile(r"\s*---[\r\n].*?[\r\n]---", re.DOTALL)
+# YAML has numbers to the base 60, and reads them in time that grows with the square of their length.
+_LONG_NUMBER = re.compile(r"[0-9][0-9_:]{100}")
 _FORMATS = ("csv", "json", "parquet", "arrow", "text")
 
 
@@ -181,6 +184,12 @@ def _check_metadata(folder: Path) -> None:
         raise InputError(f"{folder / _HIDDEN_METADATA} would take the README's place; write its configs into that.")
     card = folder / "README.md"
     try:
+        if (
+            card.is_file()
+            and (front := _FRONT.match(card.read_text(encoding="utf-8")))
+            and _LONG_NUMBER.search(front[0])
+        ):
+            raise InputError("a number of more than 100 digits")
         configs = DatasetCard.load(card).data.to_dict().get("configs") if card.is_file() else None
     except Exception as error:  # YAML's errors, those of the card's class, and what nested values raise
         raise InputError(f"{card}: {_first_line(error)}") from error
@@ -188,6 +197,13 @@ def _check_metadata(folder: Path) -> None:
         # The rest chooses folders to write to (`version`) and opens what is no text.
         if unknown := [str(key) for key in config if key not in _OF_CONFIGURATIONS]:
             raise InputError(f"{card}: configs sets {unknown[0]!r}; there are {', '.join(_OF_CONFIGURATIONS)}.")
+        # pandas takes longer ones for regular expressions, and skips any number of lines one by one.
+        for key in ("sep", "delimiter", "quotechar", "header", "skiprows"):
+            value = config.get(key)
+            if not (
+                value is None or (isinstance(value, str) and len(value) == 1) or (type(value) is int and value < 1000)
+            ):
+                raise InputError(f"{card}: {key} is {value!r}; a single character, or a number below 1,000, is taken.")
     # As YAML, values that stand in many places are written once.
     if _ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
         raise InputError(f"{card} names data by an address, which lies outside of the folder.")

@@ -37,7 +37,9 @@ def file_name(name: str, what: str) -> str:
         InputError: It is empty, hidden or too long, or would lead elsewhere: it holds a separator or a control
             character.
     """
-    if not isinstance(name, str) or not name or name.startswith(".") or _NO_PART_OF_A_NAME.search(name):
+    if not isinstance(name, str):
+        raise InputError(f"{what} is {name!r}, which is no text; write it between quotes")
+    if not name or name.startswith(".") or _NO_PART_OF_A_NAME.search(name):
         raise InputError(
             f"{what} is {name!r}, which cannot be the name of a file: give it letters, digits, - and _, without "
             "separators, and no dot at the start"

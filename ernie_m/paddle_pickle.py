@@ -131,7 +131,11 @@ def read_pdparams(path: Path) -> dict[str, StoredTensor]:
         content = _Machine(path, file).run()
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {_kind(content)}, not a state dict; save the model's state_dict()")
-    return {key: _tensor(path, key, value) for key, value in content.items() if not _is_name_table(path, key, value)}
+    found = {key: _tensor(path, key, value) for key, value in content.items() if not _is_name_table(path, key, value)}
+    # Any number of keys may stand for one array; tied weights are two.
+    if (total := sum(tensor.nbytes for tensor in found.values())) > 2 * path.stat().st_size:
+        raise InputError(f"{path}: tensors of {total:,} bytes, far more than the file has; fetch it again")
+    return found
 
 
 def _is_name_table(path: Path, key: object, value: object) -> bool:

@@ -20,6 +20,7 @@ from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
 from .devices import check_world, is_data_parallel, keep_freed_memory, runs_alone, supported_precision
+from .messages import refusal
 from .parsing import RecipeParser, nulls_in
 from .references import taken
 from .settings import ResumeSettings, RunSettings
@@ -213,7 +214,12 @@ class RecipeCLI(StageCLI):
         """Build data, model and trainer."""
         if self.only_parse:
             return
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if type(refused := refusal(error)) is not InputError:
+                raise
+            raise InputError(self.stage_parser.located(str(refused))) from error  # type: ignore[attr-defined]
         arguments = self.config_dump["data"].get("init_args", {})
         if self.stage == "fit" and "label_names" in arguments and arguments["label_names"] is None:
             # What was found in the training data is part of the run: whoever tests or predicts has only that.

@@ -14,6 +14,7 @@ UNREACHABLE = re.compile(
 NO_SUCH_REPOSITORY = re.compile(
     r"is not a local folder and is not a valid model identifier|repository not found", re.IGNORECASE
 )
+OURS = ("ernie_m", "ernie_m_recipes", "datamodules", "lightning_modules")
 FROM_A_FOLDER = (
     "To work without the Hub, download the files elsewhere and name their folders: --model.backbone FOLDER for the "
     "weights and the tokenizer, --data.path FOLDER for the data"
@@ -30,18 +31,26 @@ def chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+def refusal(error: BaseException) -> InputError | None:
+    """Return what one of this project's classes refused, if that is what an exception is about.
+
+    Args:
+        error: What was raised: jsonargparse wraps it in a message about the types that it tried.
+    """
+    if isinstance(error, InputError):
+        return error
+    is_wrapped = "Does not validate" in str(error)
+    return next((link for link in chain(error) if isinstance(link, InputError)), None) if is_wrapped else None
+
+
 def explain(error: BaseException) -> str | None:
     """Return the message for a mistake of the user's, or None where the error is the program's own.
 
     Args:
         error: What was raised.
     """
-    if isinstance(error, InputError):
-        return str(error)
-    # jsonargparse wraps what a class refuses in a message about the types that it tried.
-    wrapped = next((link for link in chain(error) if isinstance(link, InputError)), None)
-    if wrapped is not None and "Does not validate" in str(error):
-        return str(wrapped)
+    if (refused := refusal(error)) is not None:
+        return str(refused)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return f"the disk is full: {error}. Free some space or set another --run.directory; what was there is untouched"
     text = str(error)
@@ -52,6 +61,8 @@ def explain(error: BaseException) -> str | None:
             f"out of memory: {first_line(text)}. Lower --data.eval_tokens_per_batch in evaluation; in training "
             "--data.micro_batch_tokens where the data have it, or set --model.gradient_checkpointing true"
         )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OURS:
+        return f"these settings need a package that is not installed: {first_line(text)}. Install it, or change them"
     if type(error).__name__ == "MisconfigurationException":
         return f"Lightning refuses these settings: {text.strip()}"
     kinds = {type(link).__name__ for link in chain(error)}

@@ -37,7 +37,10 @@ OmegaConf.register_resolver("bundled", bundled, replace=True)
 
 CLASS_PATH = re.compile(r"^\s*class_path:\s*['\"]?([\w.]+)", re.MULTILINE)
 HINT = "did you mean"
+QUOTES = "; write it between quotes"
 DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
+# `data: label_names: expected str`: a setting, and what in it is of another type.
+NESTED_KEY = re.compile(r"(?:[\w.]+: )+(?=expected )")
 QUOTED_KEY = re.compile(r"(?:[Oo]ption|[Kk]ey|argument) ['\"]([\w.]+)['\"]|unrecognized arguments: --([\w.]+)")
 
 
@@ -78,11 +81,26 @@ class RecipeParser(LightningArgumentParser):
             )
         groups = QUOTED_KEY.findall(message)
         key = next((part for part in groups[-1] if part), "") if groups else ""
+        short = shorten(message)
+        if chain := NESTED_KEY.match(short):
+            key = ".".join(chain[0].split(": ")[:-1])
         place = locate(key, self.command_line) if key else ""
         hint = ""
         if HINT not in message and re.search(r"not accept|unrecognized|No action for key", message):
             hint = did_you_mean(key if "." in key else key.rsplit(".", 1)[-1], self.known_keys(full="." in key))
-        return f"{place}{shorten(message)}{hint}"
+        if re.search(r"expected str, got (True|False|None|[-\d.]+)\b", short) and QUOTES not in message:
+            hint = QUOTES
+        return f"{place}{short}{hint}"
+
+    def located(self, message: str) -> str:
+        """Return a class's message about one of its arguments with the place that gave it.
+
+        Args:
+            message: It begins with the argument's name, if it is about one.
+        """
+        word = re.match(r"\w+", message)
+        is_argument = word is not None and word[0] in self.known_keys(full=False)
+        return f"{locate(word[0], self.command_line)}{message}" if word is not None and is_argument else message
 
     def known_keys(self, full: bool) -> set[str]:
         """Collect the keys that a recipe may hold.
@@ -105,7 +123,9 @@ def shorten(message: str) -> str:
     lines = [line.strip() for line in message.splitlines()]
     noise = re.compile(r"Given value|Subtypes:|Errors:|- Expected a .*NoneType")
     reasons = [line for line in lines if line and not noise.match(line)]
-    reasons += [f"(got {line[13:]})" for line in lines if line.startswith("Given value: ") and len(line) < 80]
+    given = [line[13:] for line in lines if line.startswith("Given value: ") and len(line) < 80]
+    # How jsonargparse hands on an option of a class.
+    reasons += [f"(got {value})" for value in given if not value.startswith("NestedArg(")]
     text = " ".join(reasons).replace("Does not validate against any of the Union subtypes", "").replace(" - ", " ")
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text).replace("typing.", "")
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)

@@ -68,6 +68,8 @@ _LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|^[A-Za-z]\w+:|[$\x00-\x1f]")
 # Arguments of loggers that send more than metrics, or elsewhere.
 _SENDS = ("tracking_uri", "entity", "log_model", "save_code", "checkpoint_name")
 _LONGEST = 10_000
+# The parser's time for a list grows with the square of its length.
+_MOST = 5_000
 _ALWAYS_TEXT = ("model.label_names[]", "data.label_names[]", "data.prefix")
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
@@ -304,6 +306,10 @@ class Values:
 
     def _check_plain(self, value: Any, key: str, strict: bool = False) -> None:
         """Refuse classes within values, variables of the environment, and where asked to all that leads elsewhere."""
+        if isinstance(value, Mapping | list) and len(value) > _MOST:
+            raise InputError(
+                f"{self.place}: {key} has {len(value):,} entries; {_MOST:,} are the most in a folder's settings"
+            )
         if isinstance(value, Mapping):
             if "class_path" in value or not all(isinstance(name, str) for name in value):
                 raise self._refusal(key, dict(value), "only plain values")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 import torch
+import yaml
 from pyarrow import parquet
 
 from ernie_m_recipes.messages import explain
@@ -83,7 +84,7 @@ def test_wrong_options(options: list[str], parts: list[str], quick: list[str], r
         ("directry: runs", "directory: runs", ["run.directry", "did you mean run.directory"]),
         ("runn:", "run:", ["line", "runn"]),
         ("class_path: datamodules.XNIL", "class_path: datamodules.XNLI", ["XNIL"]),
-        ("max_length: long", "max_length: 128", ["line", "max_length", "int", "long"]),
+        ("max_length: long", "max_length: 128", ["line {line}:", "max_length", "int", "long"]),
         ("seed_everything: [", "seed_everything: 1", ["not valid YAML", "line"]),
         ("seed_everything: true", "seed_everything: 1", ["seed_everything", "int"]),
     ],
@@ -97,6 +98,43 @@ def test_wrong_recipes(wrong: str, right: str, parts: list[str], quick: list[str
     line = text[: text.index(right)].count("\n") + 1
     for part in parts:
         assert part.format(line=line) in message
+
+
+def test_only_true_and_false_are_truths(ernie_m, tmp_path: Path) -> None:
+    """In YAML 1.1 `no`, Norwegian, is one too."""
+    text = (ROOT / "recipes" / "custom" / "pair_classification.yaml").read_text(encoding="utf-8")
+    changes = {
+        "train_files: {en: data/train.en.csv}": "train_files: {no: a.csv, on: b.csv}",
+        "label_names: null": "label_names: [yes, no]",
+        "active_vocabulary: true": "active_vocabulary: True",
+    }
+    for before, after in changes.items():
+        assert before in text
+        text = text.replace(before, after)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    words = ["fit", "--config", recipe, "--data.validation_files={off: c.csv}"]
+    code, out, err = ernie_m(*words, "--print_config")
+    assert code == 0, err
+    settings = yaml.safe_load(out)
+    data = settings["data"]["init_args"]
+    assert data["train_files"] == {"no": "a.csv", "on": "b.csv"}
+    assert data["validation_files"] == {"off": "c.csv"}
+    assert data["label_names"] == ["yes", "no"]
+    assert settings["model"]["init_args"]["active_vocabulary"] is True
+    line = text[: text.index("label_names: ")].count("\n") + 1
+    for wrong, message in (
+        ("[true, false]", f"mine.yaml, line {line}: data: label_names: expected str, got True"),
+        ("[a, a]", f"mine.yaml, line {line}: label_names is ['a', 'a']; it must hold two or more different names"),
+    ):
+        recipe.write_text(text.replace("label_names: [yes, no]", f"label_names: {wrong}"), encoding="utf-8")
+        code, _, err = ernie_m("fit", "--config", recipe)
+        assert code == 2
+        assert message in err
+        assert ("write it between quotes" in err) == ("true" in wrong)
+    code, _, err = ernie_m("fit", "--config", recipe, "--data.train_files={true: a.csv}", "--data.label_names=[a,b]")
+    assert code == 2
+    assert "train_files: a language is True, which is no text; write it between quotes" in err
 
 
 def test_recipes_that_are_no_text(refused, tmp_path: Path) -> None:

@@ -729,6 +729,13 @@ def test_settings_have_bounds(text: str, said: str, folder: Path, ernie_m) -> No
         assert said in err
 
 
+def test_lists_of_settings_have_bounds(folder: Path, ernie_m) -> None:
+    change_arguments(folder / "config.yaml", "model", label_names=[f"l{number}" for number in range(20_000)])
+    code, _, err = ernie_m("test", folder)
+    assert code == 2
+    assert "model.label_names has 20,000 entries; 5,000 are the most" in err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("", "damaged"), ("{", "damaged"), ("[]", "not an object"), ("[" * 100_000, "nested too deeply"), ("1", "object")],
@@ -784,6 +791,8 @@ def test_checkpoints_have_a_shape(changes: dict[str, Any], folder: Path, ernie_m
         {"run": {"card": {"task": [1]}}},
         {"run": 5},
         {"checkpoint": [1]},
+        # Of a package that is not here.
+        {"trainer": {"precision": "transformer-engine"}},
     ],
 )
 def test_settings_have_a_shape(changes: dict[str, Any], folder: Path, ernie_m) -> None:

@@ -23,7 +23,9 @@ from ernie_m_recipes.compat import (
     class_path_of,
     importable,
     never_ask,
+    yaml_loader,
 )
+from ernie_m_recipes.documents import only_true_and_false
 from lightning_modules import compat
 from lightning_modules.optimization import build_optimizer
 
@@ -35,6 +37,14 @@ def test_jsonargparse_warns_of_old_names_with_a_class_of_its_own() -> None:
         warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
         warnings.warn("old", JsonargparseDeprecationWarning, stacklevel=1)
     assert caught == []
+
+
+def test_jsonargparse_reads_yaml_by_a_loader_that_can_be_told() -> None:
+    only_true_and_false(yaml_loader())
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--kinds", type=dict)
+    found = parser.parse_args(["--kinds={no: [yes, on, Off, true, False], 1e-3: 1e-3}"]).kinds
+    assert found == {"no": ["yes", "on", "Off", True, False], 1e-3: 1e-3}, "jsonargparse has another loader"
 
 
 def test_jsonargparse_imports_what_is_allowed_and_forgets_the_policy() -> None:

@@ -231,6 +231,16 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
         found("other.jsonl", bz2.compress(rows))
     with pytest.raises(InputError, match="files of the kind imagefolder; csv, json"):
         found("image.png", b"")
+    for number, (stated, message) in enumerate(
+        [
+            ("sep: '(a+)+$'", r"README\.md: sep is '\(a\+\)\+\$'; a single character"),
+            ("skiprows: 300000000", r"README\.md: skiprows is 300000000; a single character, or a number below 1,000"),
+            (f"sep: {'1:' * 200_000}1", r"README\.md: a number of more than 100 digits"),
+        ]
+    ):
+        readme = f"configs:\n- config_name: default\n  data_files: '*.csv'\n  {stated}\n"
+        with pytest.raises(InputError, match=message):
+            found(f"options{number}.csv", b"text\na\n", readme)
     with pytest.raises(InputError, match=r"README\.md: while parsing"):
         found("readme.jsonl", rows, "configs: [\n")
 

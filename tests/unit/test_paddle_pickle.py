@@ -221,3 +221,10 @@ def test_an_array_without_values_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(shape, b"M\x2c\x01M\x2d\x01\x86"))
     with pytest.raises(InputError, match=r"w: 360000 bytes for shape \(300, 301\)"):
         read_pdparams(path)
+
+
+def test_one_array_under_many_keys_is_refused(tmp_path: Path) -> None:
+    array = np.zeros((100, 100), dtype=np.float32)
+    assert len(read_pdparams(write(tmp_path, {"a": array, "b": array}))) == 2
+    with pytest.raises(InputError, match=r"tensors of 2,000,000 bytes, far more than the file has"):
+        read_pdparams(write(tmp_path, {f"k{number}": array for number in range(50)}))
