@@ -20,7 +20,7 @@ from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
 from .devices import check_world, is_data_parallel, keep_freed_memory, runs_alone, supported_precision
-from .messages import refusal
+from .messages import found_in
 from .parsing import RecipeParser, nulls_in
 from .references import taken
 from .settings import ResumeSettings, RunSettings
@@ -207,8 +207,6 @@ class RecipeCLI(StageCLI):
         # Processes that Lightning starts run this same command and must find the same folder.
         os.environ[record.FOLDER_VARIABLE] = str(self.folder)
         place_loggers(settings.trainer.logger, self.folder)
-        if self.call.run is not None and is_first_process():
-            record.set_aside_metrics(self.folder)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""
@@ -217,7 +215,7 @@ class RecipeCLI(StageCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            if type(refused := refusal(error)) is not InputError:
+            if type(refused := found_in(error, InputError)) is not InputError:
                 raise
             raise InputError(self.stage_parser.located(str(refused))) from error  # type: ignore[attr-defined]
         arguments = self.config_dump["data"].get("init_args", {})

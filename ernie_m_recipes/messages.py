@@ -2,6 +2,7 @@
 
 import errno
 import re
+from typing import TypeVar
 
 from ernie_m.errors import InputError
 
@@ -14,6 +15,7 @@ UNREACHABLE = re.compile(
 NO_SUCH_REPOSITORY = re.compile(
     r"is not a local folder and is not a valid model identifier|repository not found", re.IGNORECASE
 )
+Kind = TypeVar("Kind", bound=BaseException)
 OURS = ("ernie_m", "ernie_m_recipes", "datamodules", "lightning_modules")
 FROM_A_FOLDER = (
     "To work without the Hub, download the files elsewhere and name their folders: --model.backbone FOLDER for the "
@@ -31,16 +33,17 @@ def chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def refusal(error: BaseException) -> InputError | None:
-    """Return what one of this project's classes refused, if that is what an exception is about.
+def found_in(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """Return what a class raised while it was built, if that is what an exception is about and it is of a kind.
 
     Args:
-        error: What was raised: jsonargparse wraps it in a message about the types that it tried.
+        error: What came of it: jsonargparse wraps it in a message about the types that it tried.
+        kind: The kind of exception.
     """
-    if isinstance(error, InputError):
+    if isinstance(error, kind):
         return error
     is_wrapped = "Does not validate" in str(error)
-    return next((link for link in chain(error) if isinstance(link, InputError)), None) if is_wrapped else None
+    return next((link for link in chain(error) if isinstance(link, kind)), None) if is_wrapped else None
 
 
 def explain(error: BaseException) -> str | None:
@@ -49,7 +52,7 @@ def explain(error: BaseException) -> str | None:
     Args:
         error: What was raised.
     """
-    if (refused := refusal(error)) is not None:
+    if (refused := found_in(error, InputError)) is not None:
         return str(refused)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return f"the disk is full: {error}. Free some space or set another --run.directory; what was there is untouched"
@@ -61,8 +64,10 @@ def explain(error: BaseException) -> str | None:
             f"out of memory: {first_line(text)}. Lower --data.eval_tokens_per_batch in evaluation; in training "
             "--data.micro_batch_tokens where the data have it, or set --model.gradient_checkpointing true"
         )
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OURS:
-        return f"these settings need a package that is not installed: {first_line(text)}. Install it, or change them"
+    absent = found_in(error, ModuleNotFoundError)
+    if absent is not None and str(absent.name).partition(".")[0] not in OURS:
+        reason = first_line(str(absent))
+        return f"these settings need a package that is not installed: {reason}. Install it, or change them"
     if type(error).__name__ == "MisconfigurationException":
         return f"Lightning refuses these settings: {text.strip()}"
     kinds = {type(link).__name__ for link in chain(error)}

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,18 @@ def discard_if_unused(folder: Path) -> None:
                 parent.rmdir()
 
 
-def set_aside_metrics(folder: Path) -> None:
-    """Rename the metrics of the run's earlier part, which the CSV logger of the next one would delete."""
+def set_aside_metrics(folder: Path) -> dict[Path, Path]:
+    """Rename the metrics of the run's earlier part, which the CSV logger of the next one would delete.
+
+    Returns:
+        What the files were called, to what they are called now.
+    """
+    renamed = {}
     for path in (folder / "metrics.csv", folder / "hparams.yaml"):
         if path.is_file():
             number = next(n for n in itertools.count(1) if not path.with_stem(f"{path.stem}-{n}").exists())
-            path.rename(path.with_stem(f"{path.stem}-{number}"))
+            renamed[path] = path.rename(path.with_stem(f"{path.stem}-{number}"))
+    return renamed
 
 
 def versions() -> dict[str, str]:
@@ -144,6 +151,9 @@ class Formatter(logging.Formatter):
 class RunRecord(Callback):
     """Writes config.yaml, run.json and log.txt when a run really starts, and results when they are there.
 
+    A training starts when everything that can refuse was asked: its checkpoint is restored. What was logged before is
+    kept until then.
+
     Args:
         folder: The run folder.
         config: The resolved settings.
@@ -166,12 +176,31 @@ class RunRecord(Callback):
         self.continued = continued
         self.keeps_tokenizer = keeps_tokenizer
         self.handler: logging.Handler | None = None
+        self.set_aside: dict[Path, Path] = {}
+        self.before = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL, flushOnClose=False)
+        self.log_to(self.before)
+
+    def log_to(self, handler: logging.Handler) -> None:
+        """Log to a handler."""
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(handler)
+
+    def log_no_more_to(self, handler: logging.Handler) -> None:
+        """Log to a handler no more, and close it."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+
+    def make_room(self) -> None:
+        """Set aside what loggers would delete, until it is clear whether the run begins."""
+        if self.continued:
+            self.set_aside = set_aside_metrics(self.folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the folder with all processes."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""
         self.begin(trainer)
 
@@ -194,8 +223,10 @@ class RunRecord(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
         self.handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        for name in LOGGERS:
-            logging.getLogger(name).addHandler(self.handler)
+        self.before.setTarget(self.handler)
+        self.before.flush()
+        self.log_no_more_to(self.before)
+        self.log_to(self.handler)
         # A run that goes on with other settings is described by those; run.json lists what changed.
         if not self.continued or self.facts.get("changes"):
             header = f"{self.facts['recipe']}, resolved. Written by: {self.facts['command']}"
@@ -223,13 +254,14 @@ class RunRecord(Callback):
         write_json(self.folder / RECORD, taken.hidden({**earlier, **self.facts}))
 
     def close(self, status: str) -> None:
-        """Write how the run ended and stop logging; nothing where it never began."""
+        """Write how the run ended and stop logging; where it never began, leave everything as it was."""
         if self.handler is None:
+            self.log_no_more_to(self.before)
+            for path, renamed in self.set_aside.items():
+                renamed.replace(path)
             return
         self.note(status=status, ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-        for name in LOGGERS:
-            logging.getLogger(name).removeHandler(self.handler)
-        self.handler.close()
+        self.log_no_more_to(self.handler)
         self.handler = None
 
 

@@ -11,7 +11,7 @@ from ernie_m.files import check_links
 from lightning_modules import networks
 from lightning_modules.checkpoint_file import read_checkpoint
 
-from .documents import read_yaml
+from .documents import as_written, read_yaml
 from .record import RUN_ALONE, read_results
 from .targets import BEST, CONFIG, run_folder_of
 
@@ -139,6 +139,7 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
             f"{checkpoint}: holds weights alone, so training cannot continue from it; take last.ckpt beside it, or "
             f"start anew with --model.init_from {checkpoint}"
         )
+    check_end(checkpoint, content, now["trainer"])
     run = run_folder_of(checkpoint)
     if run is not None:
         check_links(run)
@@ -159,6 +160,28 @@ def check_resume(checkpoint: Path, now: Mapping[str, Any], allow_changes: bool) 
             f"--model.init_from {checkpoint}"
         )
     return found
+
+
+def check_end(checkpoint: Path, content: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Refuse an end of the training that the checkpoint has passed.
+
+    Args:
+        checkpoint: The checkpoint to continue from.
+        content: What it holds.
+        trainer: The present settings of the trainer.
+
+    Raises:
+        InputError: It has.
+    """
+    with as_written(checkpoint):
+        # Epochs that were begun; `epoch` is the number of the last one, from 0.
+        epochs = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"])
+    for key, count in {"max_epochs": epochs, "max_steps": content["global_step"]}.items():
+        most = trainer.get(key)
+        if isinstance(most, int) and 0 <= most < count:
+            raise InputError(
+                f"{checkpoint}: {count} {key.removeprefix('max_')} were trained already, and trainer.{key} is {most}"
+            )
 
 
 def take_best(checkpoint: Path, folder: Path) -> None:

@@ -86,6 +86,31 @@ def optimisation(settings: Settings) -> Iterator[str]:
         yield f"trainer.precision is {precision}; known are {', '.join(PRECISIONS)}"
 
 
+def length(settings: Settings) -> Iterator[str]:
+    """Something is trained, and kept."""
+    trainer = settings["trainer"]
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trains(settings) and trainer[key] == 0:
+            yield f"trainer.{key} is 0, which trains nothing; to score a network as it is there is `ernie-m test`"
+    if trainer["barebones"]:
+        yield "trainer.barebones is true, which keeps no checkpoint and no scores; set it to false"
+
+
+def known_names(settings: Settings) -> Iterator[str]:
+    """Devices and strategies that are called by a name have one that Lightning knows."""
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    known = {
+        "accelerator": ["auto", "gpu", *AcceleratorRegistry.available_accelerators()],
+        "strategy": ["auto", *StrategyRegistry.available_strategies()],
+    }
+    for key, names in known.items():
+        name = settings["trainer"][key]
+        if isinstance(name, str) and name not in names:
+            yield f"trainer.{key} is {name!r}; known are {', '.join(names)}"
+
+
 def validation(settings: Settings) -> Iterator[str]:
     """What chooses the checkpoint, or stops early, is a score that the validation gives."""
     if not trains(settings):
@@ -138,7 +163,7 @@ def one_file(settings: Settings) -> Iterator[str]:
         )
 
 
-NECESSARY: tuple[Rule, ...] = (sizes, optimisation, validation, one_file)
+NECESSARY: tuple[Rule, ...] = (sizes, optimisation, length, known_names, validation, one_file)
 """What every run must keep; it would fail or mislead otherwise, often late."""
 
 TO_TRAIN: tuple[Rule, ...] = (training_data, *NECESSARY)

@@ -96,6 +96,8 @@ class StageRun:
             self.data.allow_changes = self.settings.resume.allow_changes
             if self.folder is not None and is_first_process():
                 resume.take_best(Path(self.settings.ckpt_path), self.folder)
+                if self.record is not None:
+                    self.record.make_room()
         elif self.settings.run.evaluate_before_fit and self.folder is not None:
             evaluate = self.trainer.test if self.settings.run.test_after_fit else self.trainer.validate
             announce(self.model, training_follows=True)

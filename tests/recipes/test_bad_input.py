@@ -69,6 +69,17 @@ def test_unknown_names_are_answered_with_close_ones(refused) -> None:
         (["--trainer.precision=8-mixed"], ["precision", "8-mixed"]),
         (["--data.micro_batch_size=64"], ["micro_batch_size is 64", "global_batch_size 8"]),
         (["--trainer.max_epochs=-1"], ["no end"]),
+        (["--trainer.max_epochs=0"], ["trainer.max_epochs is 0, which trains nothing"]),
+        (["--trainer.max_steps=0"], ["trainer.max_steps is 0, which trains nothing"]),
+        (["--trainer.limit_train_batches=0"], ["trainer.limit_train_batches is 0, which trains nothing"]),
+        (["--trainer.barebones=true"], ["trainer.barebones is true"]),
+        (["--trainer.strategy=dpp"], ["trainer.strategy is 'dpp'; known are auto", "ddp"]),
+        (["--trainer.accelerator=gpus"], ["trainer.accelerator is 'gpus'; known are auto, gpu", "cpu"]),
+        (["--ckpt_path=last"], ["--ckpt_path last: there is no such checkpoint"]),
+        (
+            ['--trainer.logger={"class_path": "lightning.pytorch.loggers.CometLogger"}'],
+            ["these settings need a package that is not installed"],
+        ),
     ],
 )
 def test_wrong_options(options: list[str], parts: list[str], quick: list[str], refused) -> None:

@@ -312,6 +312,26 @@ def test_a_run_that_goes_on_with_changes_is_described_by_them(run: Path, tmp_pat
     assert "model.init_args.learning_rate: 0.002 -> 0.001" in read(copy / "run.json")["changes"]
 
 
+def test_a_refused_change_leaves_a_finished_run_as_it_was(run: Path, tmp_path: Path, ernie_m) -> None:
+    """Also where that is found out late, by Lightning, or by an optimiser that the checkpoint does not fit."""
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    code, _, err = ernie_m("fit", copy, "--trainer.max_epochs=1", "--resume.allow_changes=true")
+    assert code == 2
+    assert "last.ckpt: 2 epochs were trained already, and trainer.max_epochs is 1" in err
+    code, _, err = ernie_m(
+        "fit", copy, "--model.layer_decay=1.0", "--trainer.max_epochs=3", "--resume.allow_changes=true"
+    )
+    assert code == 2
+    assert "its optimiser has other groups" in err
+    before, after = ({path.relative_to(folder): path for path in folder.rglob("*")} for folder in (run, copy))
+    assert before.keys() == after.keys()
+    for name, path in before.items():
+        assert path.is_dir() or path.read_bytes() == after[name].read_bytes(), name
+    code, _, err = ernie_m("report", copy)
+    assert code == 0, err
+    assert "train/en: 48 texts: entailment 16" in (copy / "log.txt").read_text(encoding="utf-8")
+
+
 def test_an_interrupted_run_continues_to_the_same_result(
     run: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
 ) -> None:
