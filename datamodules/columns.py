@@ -5,12 +5,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ernie_m.errors import InputError
 
-from .opening import open_binary
-from .text_files import located
+from .opening import located, open_binary
 
 _DOCUMENT_START = "-DOCSTART-"
 # WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".
@@ -40,8 +39,9 @@ def read_columns(path: Path) -> ColumnFile:
     """Reads the column files of CoNLL-2002 and 2003, of PAN-X (WikiANN), and others of their kind.
 
     Columns are separated by a tab, or by spaces in a file without tabs. Any number of empty lines ends a sentence, and
-    so does a line that begins with `-DOCSTART-`, which is no word. Where every word of a file has the same language
-    before it, as in WikiANN's `en:Sioux`, that is removed.
+    so does a line that begins with `-DOCSTART-`, which is no word. A line that begins with `#` before a sentence, and
+    has not as many columns as words have, is a comment, as CoNLL-U and MultiCoNER have them. Where every word of a file
+    has the same language before it, as in WikiANN's `en:Sioux`, that is removed.
 
     Args:
         path: The file, also gzipped (`.gz`), in UTF-8, or in ISO-8859-1 as CoNLL's Spanish, Dutch and German files are.
@@ -54,10 +54,13 @@ def read_columns(path: Path) -> ColumnFile:
     text, encoding = _decoded(path, content)
     # Not str.splitlines: U+0085 and U+2028 are characters here.
     raw_lines = text.split("\n")
-    separator = "\t" if any("\t" in line for line in raw_lines if _is_word(line)) else " "
+    # Comments may have tabs where words have none.
+    body = [line for line in raw_lines if _is_word(line) and not line.startswith("#")] or raw_lines
+    separator = "\t" if any("\t" in line for line in body) else " "
+    width = _width(raw_lines, separator)
+    comments = 0
     sentences: list[list[list[str]]] = [[]]
     lines: list[list[int]] = [[]]
-    width = 0
     for number, raw in enumerate(raw_lines, start=1):
         line = raw.rstrip("\r")
         if "\r" in line:
@@ -68,7 +71,9 @@ def read_columns(path: Path) -> ColumnFile:
                 sentences.append([])
                 lines.append([])
             continue
-        width = width or len(columns)
+        if len(columns) != width and columns[0].startswith("#") and not sentences[-1]:
+            comments += 1
+            continue
         if len(columns) != width:
             raise InputError(
                 f"{path}, line {number}: {len(columns)} columns where the lines before have {width}:"
@@ -78,8 +83,23 @@ def read_columns(path: Path) -> ColumnFile:
         lines[-1].append(number)
     if not sentences[-1]:
         del sentences[-1], lines[-1]
+    if comments:
+        rank_zero_info(f"{path}: {comments:,} lines that begin with # are comments, and no words.")
     _remove_language([columns for sentence in sentences for columns in sentence])
     return ColumnFile(path, sentences, lines, separator, encoding)
+
+
+def _width(lines: list[str], separator: str) -> int:
+    """The columns of the first word that is no comment; of the first word where all begin with #."""
+    words = (
+        columns for line in lines if (columns := _split(line.rstrip("\r"), separator)) and columns[0] != _DOCUMENT_START
+    )
+    first: int | None = None
+    for columns in words:
+        first = first or len(columns)
+        if not columns[0].startswith("#"):
+            return len(columns)
+    return first or 0
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -107,6 +127,8 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
 
     Not every file that is not UTF-8 is ISO-8859-1: where some characters are good UTF-8, the others are damaged.
     """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path} is UTF-16; save it as UTF-8.")
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode("utf-8"), "utf-8"

@@ -1,12 +1,17 @@
 """Opens files to read, packed ones too, but none that unpacks without measure."""
 
+import codecs
 import gzip
 import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from ernie_m.errors import InputError
 
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST_UNPACKED = 100
 _ALWAYS_UNPACKED = 2**24
 """Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
@@ -18,9 +23,19 @@ def check_is_file(path: Path) -> None:
         raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is one of gzip's, by its name."""
+    return path.suffix.lower() == ".gz"
+
+
+def suffix_of(path: Path) -> str:
+    """What the name of a file says of its format, in small letters: `.csv` also of `A.CSV.gz`."""
+    return (path.with_suffix("") if is_packed(path) else path).suffix.lower()
+
+
 def open_binary(path: Path) -> IO[bytes]:
     """Opens a file, unpacked where its name ends in `.gz`."""
-    return io.BufferedReader(_Unpacked(path)) if path.suffix == ".gz" else path.open("rb")
+    return io.BufferedReader(_Unpacked(path)) if is_packed(path) else path.open("rb")
 
 
 def check_unpacks(path: Path) -> None:
@@ -65,3 +80,35 @@ def open_text(path: Path, newline: str = "\n") -> IO[str]:
     """Opens a text file in UTF-8, with or without a byte order mark, unpacked where its name ends in `.gz`."""
     # utf-8-sig drops the byte order mark that spreadsheet programs write.
     return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline=newline)
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a text file is read into an error that names the place."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        with open_binary(path) as file:
+            if file.read(2) in _UTF16:
+                raise InputError(f"{path} is UTF-16, as spreadsheet programs write it; save it as UTF-8.") from error
+        line, byte, bad = _first_undecodable(path)
+        raise InputError(
+            f"{path}, line {line}, byte {byte}: 0x{bad:02x} is not UTF-8 ({error.reason}). Convert the file to UTF-8."
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _first_undecodable(path: Path) -> tuple[int, int, int]:
+    """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
+    before = 0
+    with open_binary(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return number, before + error.start, line[error.start]
+            before += len(line)
+    raise AssertionError(f"{path} changed while it was read")

@@ -12,8 +12,9 @@ from ernie_m.errors import InputError
 from .base import TaskDataModule
 from .batching import TrainBatchSampler
 from .loading import RowSet
-from .reading import read_rows, texts_of
+from .reading import empty_rows, read_rows, texts_of
 from .sources import SAMPLES, Parts
+from .splits import Split
 from .tokens import filling, lengths, ragged
 
 
@@ -85,7 +86,12 @@ class ParallelText(TaskDataModule):
         columns = self.columns(split, language)
         names = columns or ["source", "target"]
         rows = read_rows(parts, names, header=columns is not None)
-        return pa.table([texts_of(rows, name) for name in names], names=["source", "target"])
+        texts = {name: texts_of(rows, name) for name in names}
+        table = pa.table(list(texts.values()), names=["source", "target"])
+        if split != Split.TRAIN or not rows.table.num_rows:
+            return table
+        empty = empty_rows(rows, texts, "these pairs are left out")
+        return table.take(np.setdiff1d(np.arange(table.num_rows), empty)) if len(empty) else table
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Tokenises both sides, `length` being their sum; `<side>_key` is the same number where the ids are."""

@@ -10,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
 
+from .json_files import read_json
+from .opening import suffix_of
 from .reading import read_rows, texts_of
 from .sources import Parts
-from .text_files import read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,7 +82,7 @@ def read_questions(parts: Parts, columns: Columns, answered: bool) -> list[Quest
     """
     questions: list[Question] = []
     for part in parts:
-        is_document = isinstance(part, Path) and part.name.removesuffix(".gz").endswith(".json")
+        is_document = isinstance(part, Path) and suffix_of(part) == ".json"
         found = _in_document(part) if is_document else _in_rows(part, columns, answered, len(questions))
         questions.extend(found)
     return questions

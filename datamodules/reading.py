@@ -1,7 +1,7 @@
 """Reads columns of files, text and Parquet alike, and of data sets, and names the place of what is wrong."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
 from . import text_files
-from .opening import check_is_file
+from .opening import check_is_file, is_packed, suffix_of
 from .sources import Parts
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow")
 _TYPED = (".parquet", ".arrow")
+_JSON = (".jsonl", ".json")
 # Rows of a Parquet file that are taken over at once.
 _AT_ONCE = 100_000
 
@@ -117,7 +120,7 @@ def _tables_in(
     kind = _kind(part, (*SUFFIXES, ".txt") if len(columns) == 1 else SUFFIXES) if isinstance(part, Path) else ""
     if isinstance(part, Path) and kind == ".txt":
         yield from text_files.lines_in_parts(part, columns[0], at_once)
-    elif isinstance(part, Path) and kind == ".jsonl":
+    elif isinstance(part, Path) and kind in _JSON:
         yield from text_files.read_jsonl(part, columns, (), at_once)
     elif isinstance(part, Path) and kind not in _TYPED:
         yield from text_files.read_separated(part, columns, header, _separator(kind), (), at_once)
@@ -141,7 +144,7 @@ def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
         InputError: The file is missing, not what its name says, broken or not UTF-8, or two columns have one name.
     """
     kind = _kind(path)
-    if kind == ".jsonl":
+    if kind in _JSON:
         return text_files.table_of_objects(path)
     if kind in _TYPED:
         names = list(_features(path))
@@ -162,7 +165,7 @@ def open_dataset(path: Path) -> "Dataset":
     from datasets import Dataset
 
     try:
-        if path.suffix == ".arrow":
+        if suffix_of(path) == ".arrow":
             return Dataset.from_file(str(path))
     except Exception as error:  # datasets raises anything for features that it did not write
         raise _unreadable(path, error) from error
@@ -174,7 +177,7 @@ def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
     from datasets import Dataset, load_dataset
 
     try:
-        if path.suffix == ".arrow":
+        if suffix_of(path) == ".arrow":
             yield from Dataset.from_file(str(path)).with_format("arrow").iter(at_once)
         elif not pq.read_metadata(path).num_rows:
             yield pq.read_schema(path).empty_table()
@@ -191,7 +194,7 @@ def _features(path: Path) -> "Features":
     """The columns of a file that `open_dataset` reads, without its rows."""
     from datasets import Features
 
-    if path.suffix == ".arrow":
+    if suffix_of(path) == ".arrow":
         return open_dataset(path).features
     try:
         return Features.from_arrow_schema(pq.read_schema(path))
@@ -200,7 +203,7 @@ def _features(path: Path) -> "Features":
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as {path.suffix[1:].capitalize()}: {error}")
+    return InputError(f"{path} cannot be read as {suffix_of(path)[1:].capitalize()}: {error}")
 
 
 def texts_of(rows: SourceRows, column: str) -> pa.ChunkedArray:
@@ -234,6 +237,25 @@ def texts_of(rows: SourceRows, column: str) -> pa.ChunkedArray:
     return values
 
 
+def empty_rows(rows: SourceRows, columns: Mapping[str, pa.ChunkedArray], what: str) -> NDArray[np.int64]:
+    """Finds the rows of which a text is empty or blank, and says how many there are.
+
+    Args:
+        rows: The rows.
+        columns: Their texts, by the name of the column.
+        what: What is made of such rows, for the message.
+
+    Returns:
+        The numbers of those rows, from 0, ascending.
+    """
+    blank = [pc.equal(pc.utf8_trim_whitespace(texts), "").to_numpy() for texts in columns.values()]
+    empty = np.flatnonzero(np.any(blank, axis=0)).astype(np.int64)
+    if len(empty):
+        named = " or ".join(f"'{name}'" for name in columns)
+        rank_zero_warn(f"{rows.where(int(empty[0]))}: {named} is empty, in {len(empty):,} rows from here on; {what}.")
+    return empty
+
+
 def class_names(part: "Path | Dataset", column: str) -> list[str] | None:
     """The names of integer labels, where a data set, or the file that `datasets` wrote, states them.
 
@@ -244,7 +266,7 @@ def class_names(part: "Path | Dataset", column: str) -> list[str] | None:
     Returns:
         The names in the order of the integers, or None where there are none.
     """
-    if isinstance(part, Path) and part.suffix not in _TYPED:
+    if isinstance(part, Path) and suffix_of(part) not in _TYPED:
         return None
     feature = (_features(part) if isinstance(part, Path) else part.features).get(column)
     names = getattr(getattr(feature, "feature", feature), "names", None)
@@ -263,7 +285,7 @@ def _read_part(
     kind = _kind(part)
     if kind in _TYPED:
         return _columns_of(open_dataset(part), str(part), columns, optional), None
-    if kind == ".jsonl":
+    if kind in _JSON:
         return next(text_files.read_jsonl(part, columns, optional, None))
     return next(text_files.read_separated(part, columns, header, _separator(kind), optional, None))
 
@@ -271,9 +293,8 @@ def _read_part(
 def _kind(path: Path, known: Sequence[str] = SUFFIXES) -> str:
     """The format of a file that is there, as its name says: one of those that are known."""
     check_is_file(path)
-    is_packed = path.suffix == ".gz"
-    kind = path.with_suffix("").suffix if is_packed else path.suffix
-    if kind not in known or (is_packed and kind in _TYPED):
+    kind = suffix_of(path)
+    if kind not in known or (is_packed(path) and kind in _TYPED):
         raise InputError(f"{path}: cannot tell its format; the name must end in {', '.join(known)} (or .gz after).")
     return kind
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ernie_m.errors import InputError
 
 from .columns import ColumnFile, read_columns
+from .opening import suffix_of
 from .reading import SourceRows, class_names, read_rows
 from .sources import Parts
 from .text_files import is_counting
@@ -20,7 +21,7 @@ WordPlace = Callable[[int], str]
 """Says where the n-th word of a sentence stands."""
 
 # Suffixes of files with a sentence in a row; all others are column files.
-_ROW_FILES = (".parquet", ".arrow", ".jsonl", ".csv")
+_ROW_FILES = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
 _TAG = re.compile(r"O|[BI]-.+")
 
 
@@ -55,10 +56,7 @@ def holds_rows(part: "Path | Dataset") -> bool:
     """Whether a file has a sentence in a row, as data sets have; all others are column files."""
     if not isinstance(part, Path):
         return True
-    suffix = (part.with_suffix("") if part.suffix == ".gz" else part).suffix.lower()
-    if suffix == ".json":
-        raise InputError(f"{part}: a JSON document; give JSONL (an object a line), Parquet, CSV or a column file.")
-    return suffix in _ROW_FILES
+    return suffix_of(part) in _ROW_FILES
 
 
 def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], WordPlace]]:

@@ -11,7 +11,7 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .labels import counted, labels_in, names_of
-from .reading import class_names, read_rows, texts_of
+from .reading import class_names, empty_rows, read_rows, texts_of
 from .sources import Part, Parts
 from .splits import Split
 from .store import labelled_sources
@@ -70,6 +70,8 @@ class TextClassification(TaskDataModule):
         labelled = split != Split.PREDICT
         rows = read_rows([part], [*texts, self.label_column] if labelled else texts)
         columns = {name: texts_of(rows, column) for name, column in zip(("first", "second"), texts, strict=False)}
+        if labelled and rows.table.num_rows:
+            empty_rows(rows, dict(zip(texts, columns.values(), strict=True)), "they are kept with their labels")
         if labelled:
             labels = labels_in(rows, self.label_column, class_names(part, self.label_column)).numbers(self.label_names)
         else:

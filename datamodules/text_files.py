@@ -1,18 +1,14 @@
-"""Parses text files, CSV, TSV, JSONL, JSON and plain lines, and names the file and line of what is wrong.
+"""Parses CSV, TSV, JSON and plain lines into columns, and names the file and line of what is wrong.
 
 `datasets`' own builders do not do: a short row of CSV becomes empty texts, dates in JSON become timestamps, lines are
 split at characters within a text, and errors name neither file nor line.
 """
 
 import csv
-import gzip
 import json
-import re
 import sys
-import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,16 +19,11 @@ from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
-from .opening import check_is_file, open_binary, open_text
+from .json_files import objects_in
+from .opening import located, open_text
 
-DEEPEST = 50
-"""Objects and lists that may hold each other on a line of JSONL: a column takes memory by the square of it."""
-
-
-# JSON's escape of a half of a surrogate pair; with its other half it is a character.
 # Cells of a table for each that has a value.
 _MOST_EMPTY = 100
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -51,36 +42,6 @@ def read_lines(path: Path) -> Iterator[str]:
     with located(path), open_text(path) as file:
         for line in file:
             yield line.removesuffix("\n").removesuffix("\r")
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON document.
-
-    Args:
-        path: A file in UTF-8, compressed where its name ends in `.gz`.
-
-    Raises:
-        InputError: The file is missing, broken, not UTF-8, or says something twice.
-    """
-    check_is_file(path)
-
-    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise InputError(f"{path}: the key {twice!r} stands twice in one object; one of the values would be lost.")
-        return found
-
-    with located(path), open_text(path) as file:
-        text = file.read()
-    try:
-        return json.loads(text, object_pairs_hook=without_repetition)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
-    except (RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON: {error}.") from error
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -176,7 +137,7 @@ def read_jsonl(
     """
     part = _Part(path, columns)
     with located(path):
-        for number, record in _objects(path):
+        for number, record in objects_in(path):
             try:
                 part.add(number, [_value(record, name, optional=name in optional) for name in columns])
             except KeyError as error:
@@ -236,43 +197,6 @@ class _Part:
         return pa.table(arrays, names=self.columns), lines
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of every line that is not empty, and the JSON object on it."""
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}, line {number}: not valid JSON: {error}.") from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}, line {number}: expected a JSON object, found {type(record).__name__}.")
-            if _HALF.search(line) and not _is_text(record):
-                raise InputError(f"{path}, line {number}: holds half a surrogate pair, which is no text.")
-            if line.count("{") + line.count("[") > DEEPEST and _depth(record) > DEEPEST:
-                raise InputError(f"{path}, line {number}: nested more than {DEEPEST} deep.")
-            yield number, record
-
-
-def _is_text(value: Any) -> bool:
-    """Whether all texts and names within a JSON value can be written as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _depth(value: Any) -> int:
-    """How many objects and lists hold each other at most."""
-    depth, level = 0, [value]
-    while level := [one for one in level if isinstance(one, dict | list)]:
-        depth += 1
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
-    return depth
-
-
 def table_of_objects(path: Path) -> pa.Table:
     """Reads a JSONL file as a table of all keys of its objects; null where an object lacks one.
 
@@ -280,7 +204,7 @@ def table_of_objects(path: Path) -> pa.Table:
         InputError: The file is broken.
     """
     with located(path):
-        found = list(_objects(path))
+        found = list(objects_in(path))
     names, filled = dict.fromkeys(name for _, record in found for name in record), sum(len(one) for _, one in found)
     if len(names) * len(found) > _MOST_EMPTY * (filled + 1000):
         raise InputError(
@@ -367,32 +291,3 @@ def _mixed(path: Path, columns: Sequence[str], values: list[list[Any]], lines: l
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 return InputError(f"{path}, line {line}: column '{name}' is {value}, which does not fit 64 bits.")
     return InputError(f"{path}: the columns {', '.join(columns)} hold values that are neither text nor numbers.")
-
-
-@contextmanager
-def located(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a text file is read into an error that names the place."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        line, byte, bad = _first_undecodable(path)
-        raise InputError(
-            f"{path}, line {line}, byte {byte}: 0x{bad:02x} is not UTF-8 ({error.reason}). Convert the file to UTF-8."
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _first_undecodable(path: Path) -> tuple[int, int, int]:
-    """Line (from 1), byte offset in the (unpacked) file (from 0) and value of the first byte that is not UTF-8."""
-    before = 0
-    with open_binary(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return number, before + error.start, line[error.start]
-            before += len(line)
-    raise AssertionError(f"{path} changed while it was read")

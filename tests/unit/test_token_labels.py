@@ -119,7 +119,11 @@ def test_rows_of_every_kind(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
         ("a.txt", b"\xc3\xa9 O\n\xe9 O\n", r"a\.txt, line 2, byte 5: 0xe9 is not UTF-8"),
         ("a.txt", b"a O\rb O\n", r"a\.txt, line 1: a carriage return within the line"),
         ("a.gz", b"a O\n", r"a\.gz is not a whole gzip file"),
-        ("a.JSON", b'{"tokens": ["a"], "ner_tags": ["O"]}', r"a\.JSON: a JSON document; give JSONL"),
+        (
+            "a.JSON",
+            b'{"tokens": [\n"a"], "ner_tags": ["O"]}',
+            r"a\.JSON, line 1: not valid JSON \(an object on each line",
+        ),
         ("a.jsonl", b'{"tokens": ["a"], "ner_tags": [true]}\n', "line 1, word 1: the tag is True"),
         ("a.jsonl", b'{"tokens": ["a"], "ner_tags": []}\n', "line 1: 1 words in 'tokens', 0 tags in 'ner_tags'"),
         ("a.jsonl", b'{"tokens": [1], "ner_tags": ["O"]}\n', "line 1: column 'tokens' holds .1., not a list of words"),
