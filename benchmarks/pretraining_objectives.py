@@ -1,11 +1,13 @@
-"""What each objective of a pre-training adds, from random weights, for the same work.
+"""What each objective of a pre-training adds, for the same work: from random weights, or going on from ernie-m-mini.
 
     python benchmarks/pretraining_objectives.py TATOEBA FOLDER [--steps 1200] [--seeds 1 2 3] > results/...
+    python benchmarks/pretraining_objectives.py TATOEBA FOLDER --continued --steps 300
 
 TATOEBA is a folder of LASER's files; FOLDER keeps the runs, and those that are there are not run again. All text is
-what comes with the package. A run has two halves, as in the paper: the second adds btmlm, where the objectives have it,
-to the first one's weights. The work of a step is counted in tokens that go through the network, forwards and backwards:
-a pass without gradient counts a third. Every set of objectives gets as many steps as its share of the work allows.
+what comes with the package. From random weights a run has two halves, as in the paper: the second adds btmlm, where the
+objectives have it, to the first one's weights. What goes on has the second half alone. The work of a step is counted in
+tokens that go through the network, forwards and backwards: a pass without gradient counts a third. Every set of
+objectives gets as many steps as its share of the work allows.
 
 Scores, in percent: `found` hidden tokens of unseen pairs with both sentences in sight, `camlm` the same with the other
 sentence alone in sight, `pairs` translations found among 300 unseen ones, both directions; `tatoeba` translations found
@@ -18,6 +20,7 @@ import math
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from scipy.stats import t as student
@@ -36,24 +39,57 @@ OBJECTIVES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
     "mmlm xlco": ({"mmlm": 1.0, "xlco": 1.0},) * 2,
 }
 SCORES = ("found", "camlm", "pairs", "tatoeba", "sib200")
-NETWORK = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
-# Mean tokens of a row, of packed texts and of pairs, at 48 tokens at most.
-TEXT, PAIR = 37.2, 33.3
-SETTINGS = {
-    "model.learning_rate": 3e-3,
-    "model.mask_rate": 0.3,
-    "model.from_scratch.initializer_range": 0.06,
-    "data.max_length": 48,
-    "trainer.log_every_n_steps": 200,
-    "run.export": "true",
-}
 
 
-def work(shares: dict[str, float]) -> float:
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Args:
+        recipe: Its recipe.
+        halves: Which halves it has.
+        text: Mean tokens of a row of packed texts, in what the recipe draws.
+        pair: The same of pairs.
+        settings: What is other than in the recipe.
+        prefix: What stands before the texts that are scored.
+        fine_tuning: Options of the fine-tuning on SIB-200.
+    """
+
+    recipe: str
+    halves: tuple[int, ...]
+    text: float
+    pair: float
+    settings: dict[str, object]
+    prefix: str
+    fine_tuning: tuple[str, ...]
+
+
+SCRATCH = Start(
+    recipe="pretraining/tiny",
+    halves=(0, 1),
+    text=37.2,
+    pair=33.3,
+    settings={
+        "model.learning_rate": 3e-3,
+        "model.mask_rate": 0.3,
+        "model.from_scratch.initializer_range": 0.06,
+        "model.from_scratch.hidden_size": 128,
+        "model.from_scratch.num_hidden_layers": 2,
+        "model.from_scratch.num_attention_heads": 4,
+        "model.from_scratch.intermediate_size": 512,
+        "data.max_length": 48,
+    },
+    prefix="",
+    fine_tuning=("--trainer.precision=32-true", "--model.learning_rate=5e-4"),
+)
+CONTINUED = Start("pretraining/mini", (1,), text=49.3, pair=46.2, settings={}, prefix="query: ", fine_tuning=())
+
+
+def work(start: Start, shares: dict[str, float]) -> float:
     """Tokens of a row on average, a text and a pair alternating where there are pairs."""
     # Texts of btmlm are twice as long, and run without gradient first.
-    text = TEXT * (shares.get("mmlm", 0.0) + shares.get("btmlm", 0.0) * 2 * (1 + 1 / 3))
-    return (text + PAIR) / 2 if shares.keys() - {"mmlm", "btmlm"} else text
+    text = start.text * (shares.get("mmlm", 0.0) + shares.get("btmlm", 0.0) * 2 * (1 + 1 / 3))
+    return (text + start.pair) / 2 if shares.keys() - {"mmlm", "btmlm"} else text
 
 
 def ernie_m(folder: Path, *words: object) -> None:
@@ -69,28 +105,28 @@ def run_of(folder: Path) -> Path:
     return config.parent
 
 
-def trained(folder: Path, name: str, seed: int, steps: int) -> Path:
-    """Both halves; the run of the second."""
-    start: Path | None = None
-    for half, shares in enumerate(OBJECTIVES[name]):
+def trained(start: Start, folder: Path, name: str, seed: int, steps: int) -> Path:
+    """All halves; the run of the last."""
+    before: Path | None = None
+    for half in start.halves:
+        shares = OBJECTIVES[name][half]
         place = folder / f"half{half}"
         if not list(place.rglob("export")):
             place.mkdir(parents=True, exist_ok=True)
-            number = round(steps * TEXT / work(shares))
-            options = [f"--{key}={value}" for key, value in SETTINGS.items()]
-            options += [f"--model.from_scratch.{key}={value}" for key, value in NETWORK.items()]
-            options += [f"--model.shares={json.dumps(shares)}", f"--seed_everything={seed}"]
+            number = round(steps * start.text / work(start, shares))
+            options = [f"--{key}={value}" for key, value in start.settings.items()]
+            options += [f"--model.shares={json.dumps(shares)}", f"--seed_everything={seed}", "--run.export=true"]
             options += [f"--trainer.max_steps={number}", f"--trainer.val_check_interval={number}"]
-            options += ["--run.test_after_fit=true", f"--run.directory={place}"]
+            options += ["--trainer.log_every_n_steps=200", "--run.test_after_fit=true", f"--run.directory={place}"]
             options += ["--data.test_pairs=" + json.dumps({f"en-{x}": f"test/en-{x}.tsv.gz" for x in LANGUAGES})]
             if not shares.keys() - {"mmlm", "btmlm"}:
                 options += ["--data.train_pairs=null"]
-            if start is not None:
-                options += [f"--model.init_from={start / 'checkpoints' / 'last.ckpt'}"]
-            ernie_m(place, "fit", "--config", "pretraining/tiny", *options)
-        start = run_of(place)
-    assert start is not None
-    return start
+            if before is not None:
+                options += [f"--model.init_from={before / 'checkpoints' / 'last.ckpt'}"]
+            ernie_m(place, "fit", "--config", start.recipe, *options)
+        before = run_of(place)
+    assert before is not None
+    return before
 
 
 def results(folder: Path) -> dict[str, float]:
@@ -99,25 +135,32 @@ def results(folder: Path) -> dict[str, float]:
     return found
 
 
-def scores(folder: Path, run: Path, tatoeba: Path) -> dict[str, float]:
+def scores(start: Start, folder: Path, run: Path, tatoeba: Path) -> dict[str, float]:
     """What a trained network reaches, in percent."""
     own = json.loads((run / "results.json").read_text(encoding="utf-8"))["test"]["mean"]
+    found = {"found": own["accuracy"], "camlm": own["camlm_accuracy"], "pairs": own["retrieval"]}
+    return {name: 100 * value for name, value in found.items()} | transfer(start, folder, str(run / "export"), tatoeba)
+
+
+def transfer(start: Start, folder: Path, backbone: str, tatoeba: Path) -> dict[str, float]:
+    """What other tasks make of a network, in percent."""
     languages = json.dumps(LANGUAGES)
     for name, words in {
         "tatoeba": ("test", "--config", "tatoeba/zero_shot_base", "--model.layer=null", f"--data.path={tatoeba}",
                     f"--data.test_languages={languages}", "--data.max_length=64"),
-        "sib200": ("fit", "--config", "quickstart", f"--data.test_languages={languages}", "--data.prefix=",
-                   "--trainer.precision=32-true", "--model.learning_rate=5e-4", "--run.export=false"),
+        "sib200": ("fit", "--config", "quickstart", f"--data.test_languages={languages}", "--run.export=false",
+                   *start.fine_tuning),
     }.items():  # fmt: skip
         place = folder / name
         if not list(place.rglob("results.json")):
             place.mkdir(parents=True, exist_ok=True)
-            ernie_m(place, *words, f"--model.backbone={run / 'export'}", f"--run.directory={place}")
+            options = [f"--model.backbone={backbone}", f"--data.prefix={start.prefix}", f"--run.directory={place}"]
+            ernie_m(place, *words, *options)
     both = results(folder / "tatoeba")
-    found = {"found": own["accuracy"], "camlm": own["camlm_accuracy"], "pairs": own["retrieval"]}
-    found["tatoeba"] = (both["source_to_target"] + both["target_to_source"]) / 2
-    found["sib200"] = results(folder / "sib200")["accuracy"]
-    return {name: 100 * value for name, value in found.items()}
+    return {
+        "tatoeba": 50 * (both["source_to_target"] + both["target_to_source"]),
+        "sib200": 100 * results(folder / "sib200")["accuracy"],
+    }
 
 
 def interval(values: list[float]) -> str:
@@ -135,14 +178,19 @@ def main() -> None:
     parser.add_argument("tatoeba", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=1200, help="steps of a half with mmlm alone")
+    parser.add_argument("--continued", action="store_true", help="go on from ernie-m-mini")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
+    start = CONTINUED if options.continued else SCRATCH
+    if options.continued:
+        plain = transfer(start, options.folder.absolute() / "start", "ernie-m-mini", options.tatoeba.absolute())
+        print("ernie-m-mini itself", *(f"{key} {value:5.1f}" for key, value in plain.items()), flush=True)
     reached: dict[str, list[dict[str, float]]] = {name: [] for name in OBJECTIVES}
     for seed in options.seeds:
         for name in OBJECTIVES:
             folder = options.folder.absolute() / name.replace(" ", "-") / str(seed)
-            run = trained(folder, name, seed, options.steps)
-            reached[name].append(scores(folder, run, options.tatoeba.absolute()))
+            run = trained(start, folder, name, seed, options.steps)
+            reached[name].append(scores(start, folder, run, options.tatoeba.absolute()))
             shown = (f"{key} {value:5.1f}" for key, value in reached[name][-1].items())
             print(f"seed {seed}  {name:18}", *shown, flush=True)
     print("\nmean of", len(options.seeds), "seeds, with 95 % intervals; below, what is added to mmlm on the same seed")
@@ -150,7 +198,7 @@ def main() -> None:
         print(f"{name:18}", *(f"{key} {interval([one[key] for one in found]):>10}" for key in SCORES), sep="  ")
         if name != "mmlm":
             pairs = list(zip(found, reached["mmlm"], strict=True))
-            more = {key: [one[key] - plain[key] for one, plain in pairs] for key in SCORES}
+            more = {key: [one[key] - other[key] for one, other in pairs] for key in SCORES}
             print(f"{'':18}", *(f"{key} {interval(more[key]):>10}" for key in SCORES), sep="  ")
 
 
