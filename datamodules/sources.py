@@ -8,17 +8,16 @@ from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import yaml
-from huggingface_hub import DatasetCard, snapshot_download
+from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
 
-from .opening import check_unpacks
+from .data_folders import ADDRESS, check_files, check_metadata
 from .prepared import content_digest
 from .tokens import file_digest
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetBuilder, IterableDataset
+    from datasets import Dataset, IterableDataset
 
 Part: TypeAlias = "Path | Dataset"
 Parts: TypeAlias = "Sequence[Path | Dataset | IterableDataset]"
@@ -34,19 +33,7 @@ _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 # How the Hub's layout calls the files of a split; `save_to_disk` writes a folder of the split's name.
 _HUB_ENDING = "-*.parquet"
 _SAVED = "state.json"
-# `https://...`, and fsspec's `zip://FILE::ARCHIVE`.
-_ADDRESS = re.compile(r"://|::")
 _ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
-# What `datasets` reads of a folder beside its README, and what either may say.
-_HIDDEN_METADATA = ".huggingface.yaml"
-_OF_CONFIGURATIONS = (
-    *("config_name", "default", "description", "data_dir", "data_files", "features"),
-    *("sep", "delimiter", "quotechar", "header", "names", "column_names", "skiprows", "encoding", "field", "sample_by"),
-)
-_FRONT = re.compile(r"\s*---[\r\n].*?[\r\n]---", re.DOTALL)
-# YAML has numbers to the base 60, and reads them in time that grows with the square of their length.
-_LONG_NUMBER = re.compile(r"[0-9][0-9_:]{100}")
-_FORMATS = ("csv", "json", "parquet", "arrow", "text")
 
 
 class Source(NamedTuple):
@@ -144,12 +131,12 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
         raise InputError(f"{root}: '{unknown[0]}' is no argument that finds data; there are {', '.join(_ADMITTED)}.")
     # Addresses would be asked while the builder is made, before it could be seen where its files lie.
     for name, value in arguments.items():
-        if _ADDRESS.search(str(value)):
+        if ADDRESS.search(str(value)):
             raise InputError(f"{root}: {name} is the address {value}; fetch the file, and name it by its path.")
     folder = Path(root).expanduser()
     if folder.is_dir():
         place = str(folder.resolve())
-        _check_metadata(folder)
+        check_metadata(folder)
     elif _REPOSITORY.fullmatch(root):
         place = root
     else:  # `json` and its like would be readers of any file
@@ -159,7 +146,7 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     try:
         builder = load_dataset_builder(place, **{name: value for name, value in arguments.items() if name != "split"})
         if folder.is_dir():
-            _check_files(builder, folder)
+            check_files(builder, folder)
         if streaming:
             # Known by the files' places and versions, not by their content.
             known = hashlib.sha256(repr((builder.hash, builder.config_id, split)).encode()).hexdigest()
@@ -172,62 +159,6 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
         if folder.is_dir() or isinstance(error, ValueError):
             raise InputError(f"{said}: {_first_line(error)}") from error
         raise _unreachable(root, error) from error
-
-
-def _check_metadata(folder: Path) -> None:
-    """Refuse a folder whose README names data by an address, or sets more than what its files are.
-
-    Raises:
-        InputError: It does, or its README cannot be read.
-    """
-    if (folder / _HIDDEN_METADATA).exists():
-        raise InputError(f"{folder / _HIDDEN_METADATA} would take the README's place; write its configs into that.")
-    card = folder / "README.md"
-    try:
-        if (
-            card.is_file()
-            and (front := _FRONT.match(card.read_text(encoding="utf-8")))
-            and _LONG_NUMBER.search(front[0])
-        ):
-            raise InputError("a number of more than 100 digits")
-        configs = DatasetCard.load(card).data.to_dict().get("configs") if card.is_file() else None
-    except Exception as error:  # YAML's errors, those of the card's class, and what nested values raise
-        raise InputError(f"{card}: {_first_line(error)}") from error
-    for config in (one for one in (configs if isinstance(configs, list) else []) if isinstance(one, dict)):
-        # The rest chooses folders to write to (`version`) and opens what is no text.
-        if unknown := [str(key) for key in config if key not in _OF_CONFIGURATIONS]:
-            raise InputError(f"{card}: configs sets {unknown[0]!r}; there are {', '.join(_OF_CONFIGURATIONS)}.")
-        # pandas takes longer ones for regular expressions, and skips any number of lines one by one.
-        for key in ("sep", "delimiter", "quotechar", "header", "skiprows"):
-            value = config.get(key)
-            if not (
-                value is None or (isinstance(value, str) and len(value) == 1) or (type(value) is int and value < 1000)
-            ):
-                raise InputError(f"{card}: {key} is {value!r}; a single character, or a number below 1,000, is taken.")
-    # As YAML, values that stand in many places are written once.
-    if _ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
-        raise InputError(f"{card} names data by an address, which lies outside of the folder.")
-
-
-def _check_files(builder: "DatasetBuilder", folder: Path) -> None:
-    """Refuse files elsewhere, and packed ones that could fill the disk: what a folder holds is all that is read of it.
-
-    Raises:
-        InputError: There is such a file.
-    """
-    from datasets.utils.extract import Extractor
-
-    if builder.name not in _FORMATS:
-        raise InputError(f"{folder} holds files of the kind {builder.name}; {', '.join(_FORMATS)} can be read.")
-    for path in (Path(path) for paths in (builder.config.data_files or {}).values() for path in paths):
-        if _ADDRESS.search(str(path)) or not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
-        # By its first bytes, as `datasets` finds out what it unpacks, and without end.
-        packing = Extractor.infer_extractor_format(path)
-        if packing not in (None, "gzip"):
-            raise InputError(f"{path} is packed ({packing}); unpack it yourself where you trust it.")
-        if packing == "gzip":
-            check_unpacks(path)
 
 
 def _unreachable(dataset: str, error: Exception) -> InputError:
