@@ -1,5 +1,6 @@
 """Labels for the words of a sentence, as named entities have, from one's own files or a data set's."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -27,6 +28,8 @@ from .word_windows import WordWindow, windows
 if TYPE_CHECKING:
     from datasets import Dataset
 
+# What a word of a column file cannot hold; TSV has blanks for it too.
+_BREAKS = re.compile(r"[\t\r\n]+")
 IGNORED = -100
 NO_WORD = -1
 
@@ -178,14 +181,20 @@ class TokenLabels(TaskDataModule):
     def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
         """The columns of the file that was predicted on, or its words where a sentence was a row, and the tags."""
         (language,) = self.split_languages(Split.PREDICT)
-        predictions = iter(tables[language].sort_by("example_id").column("predictions").to_pylist())
+        found = tables[language]
+        predictions = dict(
+            zip(found.column("example_id").to_pylist(), found.column("predictions").to_pylist(), strict=True)
+        )
         lines: list[str] = []
+        number = 0
         for part in self.files(Split.PREDICT, language, download=False).parts:
             separator, sentences = self._columns_of(part)
             for sentence in sentences:
-                tags = next(predictions)
+                # A sentence without words has no prediction, and leaves an empty line.
+                tags = predictions.get(number, [])
                 lines += [separator.join([*columns, tag]) for columns, tag in zip(sentence, tags, strict=True)]
                 lines.append("")
+                number += 1
         return "".join(f"{line}\n" for line in lines)
 
     # The rest.
@@ -244,7 +253,7 @@ class TokenLabels(TaskDataModule):
         """What separates columns, and the columns of every word of every sentence."""
         if not isinstance(part, Path) or holds_rows(part):
             found = read_sentences([part], self._columns(tagged=False), None)
-            return "\t", [[[word] for word in words] for words, _, _ in found]
+            return "\t", [[[_BREAKS.sub(" ", word).strip(" ") or "_"] for word in words] for words, _, _ in found]
         file = read_columns(part)
         return file.separator, file.sentences
 

@@ -308,6 +308,13 @@ def test_predictions_are_written_with_the_files_own_columns(tmp_path: Path, samp
     data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(rows), predict_language="en")
     expected = "Anna\tB-PER\nin\tO\nNew York\tB-LOC\n.\tO\n\nEnde\tO\n\n"
     assert data.predictions_as_text({"en": table}) == expected
+    # Words that would break the columns, and a sentence without words between the two.
+    rows.write_text(
+        '{"tokens": ["An\\tna", "in", "New\\nYork", "\\n"]}\n{"tokens": []}\n{"tokens": ["Ende"]}\n', "utf-8"
+    )
+    table = pa.table({"example_id": [2, 0], "predictions": [["O"], ["B-PER", "O", "B-LOC", "O"]]})
+    expected = "An na\tB-PER\nin\tO\nNew York\tB-LOC\n_\tO\n\n\nEnde\tO\n\n"
+    assert data.predictions_as_text({"en": table}) == expected
 
 
 WORD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1, max_size=5)
