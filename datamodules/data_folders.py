@@ -20,6 +20,9 @@ ADDRESS = re.compile(r"://|::")
 
 # What `datasets` reads of a folder beside its README, in its place.
 _HIDDEN_METADATA = ".huggingface.yaml"
+METADATA = ("README.md", _HIDDEN_METADATA)
+"""The files by which a data set says where its data are."""
+
 # What a README may say of a configuration. The rest chooses folders to write to (`version`) and opens what is no text.
 _OF_CONFIGURATIONS = (
     *("config_name", "default", "description", "data_dir", "data_files", "features"),
@@ -52,6 +55,24 @@ def check_metadata(folder: Path) -> None:
             raise InputError(f"{card}: configs sets {key!r}; there are {', '.join(_OF_CONFIGURATIONS)}.")
         if key in _SHORT and not _is_short(value):
             raise InputError(f"{card}: {key} is {value!r}; a single character, or a number below {_MOST:,}, is taken.")
+    _check_addresses(configs, card)
+
+
+def check_addresses(snapshot: Path) -> None:
+    """Refuses a data set of the Hub whose metadata name data by an address.
+
+    Args:
+        snapshot: The files of `METADATA` that it has, before `datasets` sees them.
+
+    Raises:
+        InputError: They do, or cannot be read.
+    """
+    for card in (snapshot / name for name in METADATA):
+        if card.is_file():
+            _check_addresses(_configs_in(card), card)
+
+
+def _check_addresses(configs: Any, card: Path) -> None:
     # As YAML, values that stand in many places are written once.
     if ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
         raise InputError(f"{card} names data by an address, which lies outside of the folder.")
@@ -59,6 +80,8 @@ def check_metadata(folder: Path) -> None:
 
 def _configs_in(card: Path) -> Any:
     try:
+        if card.suffix == ".yaml":
+            return (yaml.safe_load(card.read_text(encoding="utf-8")) or {}).get("configs")
         front = _FRONT.match(card.read_text(encoding="utf-8"))
         if front and _LONG_NUMBER.search(front[0]):
             raise InputError("a number of more than 100 digits")

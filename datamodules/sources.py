@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
 
-from .data_folders import ADDRESS, check_files, check_metadata
+from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata
 from .prepared import content_digest
 from .tokens import file_digest
 
@@ -101,19 +101,19 @@ def find_source(
         return _matching(folder, reference, str(folder))
     if folder.exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
-    folder = _downloaded(root, reference, revision, download)
+    folder = _downloaded(root, [reference], revision, download)
     return _matching(folder, reference, f"{root}@{folder.name}")
 
 
-def _downloaded(dataset: str, pattern: str, revision: str | None, download: bool) -> Path:
-    """The folder of a Hub data set's snapshot, named after the commit, with the files that a pattern names."""
+def _downloaded(dataset: str, patterns: Sequence[str], revision: str | None, download: bool) -> Path:
+    """The folder of a Hub data set's snapshot, named after the commit, with the files that patterns name."""
     try:
         return Path(
             snapshot_download(
                 dataset,
                 repo_type="dataset",
                 revision=revision,
-                allow_patterns=[pattern],
+                allow_patterns=list(patterns),
                 local_files_only=not download,
             )
         )
@@ -139,6 +139,7 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
         check_metadata(folder)
     elif _REPOSITORY.fullmatch(root):
         place = root
+        check_addresses(_downloaded(root, METADATA, arguments["revision"], download=True))
     else:  # `json` and its like would be readers of any file
         raise InputError(f"path is '{root}', which is neither a folder nor an OWNER/NAME on the Hub.")
     said = f"{root} ({', '.join(f'{name} {value}' for name, value in arguments.items() if value is not None)})"

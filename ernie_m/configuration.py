@@ -22,6 +22,8 @@ _RATES = (
 )  # fmt: skip
 # What a configuration may ask for of parts that are made one by one, by words in the names of its fields.
 _MOST = {"layers": 1000, "labels": 100_000, "classes": 100_000, "position": 1_000_000}
+# What names another network, which transformers asks the Hub for while a configuration is made, and other weights.
+_LEADING_ELSEWHERE = ("backbone", "transformers_weights")
 
 
 def _is_number(value: Any) -> bool:
@@ -36,11 +38,13 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
         place: Where they stand, for the message.
 
     Raises:
-        InputError: A field asks for more layers, labels or positions than any encoder has.
+        InputError: A field asks for more layers, labels or positions than any encoder has, or for files elsewhere.
     """
     for name, value in fields.items():
         if isinstance(value, Mapping) and not name.endswith(("2label", "2id")):
             check_fields(value, place)
+        if name in _LEADING_ELSEWHERE and isinstance(value, str):
+            raise InputError(f"{place}: {name} is {value[:40]!r}, by which files elsewhere would be read; remove it")
         for word, most in _MOST.items():
             if word in name and _is_number(value) and value > most:
                 raise InputError(f"{place}: {name} is {str(value)[:40]}; {most:,} are the most that can be built")

@@ -47,7 +47,7 @@ class RecipeCLI(StageCLI):
         self.record: record.RunRecord | None = None
         self.changes: list[str] = []
         self.precision: dict[str, str] = {}
-        with admitted(call.trusted):
+        with admitted(call.trusted, call.is_of_folder):
             super().__init__(
                 call.stage,
                 save_config_callback=None,
@@ -67,7 +67,7 @@ class RecipeCLI(StageCLI):
             call: The resolved command line.
         """
         self.call = call
-        with admitted(call.trusted):
+        with admitted(call.trusted, call.is_of_folder):
             self.parse_arguments(self.parser, [call.stage, *call.arguments])
         settings: dict[str, Any] = self.config[call.stage].as_dict()
         return settings

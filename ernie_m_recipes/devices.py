@@ -80,7 +80,9 @@ def check_world(trainer: Any, workers: Any, is_typed: Callable[[str, str], bool]
         )
     devices = len(trainer.devices) if isinstance(trainer.devices, list) else trainer.devices
     most = max(torch.cuda.device_count(), os.cpu_count() or 1)
-    if str(devices).isdecimal() and int(devices) > most and not is_typed("devices", "trainer"):
+    # Lightning takes texts with blanks around them too.
+    number = str(devices).strip()
+    if number.isdecimal() and int(number) > most and not is_typed("devices", "trainer"):
         raise InputError(f"trainer.devices is {devices}, but there are {most} here. Add --trainer.devices {most}")
     if isinstance(workers, int) and workers > (os.cpu_count() or 1) and not is_typed("num_workers", "data"):
         raise InputError(

@@ -20,7 +20,8 @@ from .trust import data_modules, tasks
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
 # level higher; this setting of jsonargparse makes the two the same.
-set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+# A class within a value of any type is no class to build, but a value.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True, instantiate_subclass_spec_in_any=False)
 only_true_and_false(yaml_loader())
 
 

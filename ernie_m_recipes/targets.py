@@ -79,6 +79,11 @@ class Invocation:
         )
 
     @property
+    def is_of_folder(self) -> bool:
+        """Whether all settings but options are a folder's."""
+        return self.folder is not None and not any(isinstance(path, Path) for path in self.configs)
+
+    @property
     def asks_for_help(self) -> bool:
         """Whether the options are to be listed and nothing else."""
         return bool({"--help", "-h"} & set(self.arguments))

@@ -19,7 +19,7 @@ import yaml
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
-from .compat import importable
+from .compat import importable, yaml_loader
 
 PACKAGES = (
     "datamodules",
@@ -92,17 +92,19 @@ def find_trusted(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def admitted(names: Sequence[str]) -> Iterator[None]:
+def admitted(names: Sequence[str], of_folder: bool = False) -> Iterator[None]:
     """Let settings name the classes of `PACKAGES` and some others, and nothing else: what they may not is not imported.
 
     Args:
         names: What the command line trusts besides.
+        of_folder: Whether all settings are a folder's, which may name what is listed alone.
 
     Raises:
         InputError: One of them cannot be trusted.
     """
     try:
-        with importable([*PACKAGES, *(f"-{name}" for name in _DENIED if name not in names), *names]):
+        packages = [*tasks(), *data_modules(), *continued(), "ernie_m_recipes.settings"] if of_folder else PACKAGES
+        with importable([*packages, *(f"-{name}" for name in _DENIED if name not in names), *names]):
             yield
     except ValueError as error:
         if isinstance(error, InputError) or "can't be allowed" not in str(error):
@@ -134,6 +136,13 @@ def tasks() -> dict[str, type]:
     import lightning_modules
 
     return dict(exported(lightning_modules, lightning_modules.TaskModule))
+
+
+@cache
+def continued() -> tuple[str, ...]:
+    """Return `CONTINUED`, each class also by the module that it is defined in, as the parser calls it."""
+    classes = [class_at(path) for path in CONTINUED]
+    return (*CONTINUED, *(f"{one.__module__}.{one.__qualname__}" for one in classes))
 
 
 def task_at(path: str, place: str, trusted: Sequence[str] = ()) -> Any:
@@ -232,6 +241,11 @@ class Values:
                 elif isinstance(entry, Mapping):
                     self._check_class(entry, f"trainer.{key}", CONTINUED, strict=True)
                     arguments = entry.get("init_args") or {}
+                    nested = [name for name, inner in arguments.items() if isinstance(inner, Mapping)]
+                    if nested and not self._is_trusted(entry["class_path"]):
+                        raise self._refusal(
+                            f"trainer.{key}.{nested[0]}", arguments[nested[0]], "single values and lists"
+                        )
                     sent = {name: value for name, value in arguments.items() if name in _SENDS and value}
                     if sent and not self._is_trusted(entry["class_path"]):
                         raise self._refusal(f"trainer.{key}", sent, "nothing that sends more than metrics")
@@ -352,13 +366,19 @@ class Values:
 
 
 def _is_scalar(text: str) -> bool:
-    """Tell whether a text, read as YAML, is still one value without tag or anchor, or is no YAML at all."""
+    """Tell whether the parser, which reads texts as YAML, takes one for a single value without tag or anchor.
+
+    It has to be asked by the parser's own loader: where another one sees no YAML, and so a text, that one may see more.
+    """
     try:
-        events = yaml.parse(text, Loader=yaml.SafeLoader)
-        node = next((event for event in events if isinstance(event, yaml.NodeEvent)), None)
+        events = list(yaml.parse(text, Loader=yaml_loader()))
     except yaml.YAMLError:
+        # The parser keeps what is no YAML as it is.
         return True
-    return node is None or (isinstance(node, yaml.ScalarEvent) and node.tag is None and node.anchor is None)
+    except Exception:  # of numbers of characters that there are none of, say
+        return False
+    nodes = [event for event in events if isinstance(event, yaml.NodeEvent)]
+    return all(isinstance(node, yaml.ScalarEvent) and node.tag is None and node.anchor is None for node in nodes)
 
 
 def variables_in(text: str) -> list[str]:

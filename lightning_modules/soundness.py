@@ -1,5 +1,6 @@
 """Whether a configuration, which may be anybody's, describes a network that can be built and run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,23 @@ def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:
     Raises:
         InputError: It would be, or the weights unpack to more than they are.
     """
-    # Those of these that are there first are loaded; what else lies there is not.
-    patterns = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
-    files = next((found for pattern in patterns if (found := list(folder.glob(pattern)))), [])
+    files = _loaded_from(folder)
     for file in files:
         check_archive(file)
     if files:
         # Tensors have a byte at least for every number.
         check_extent(config, sum(file.stat().st_size for file in files), place)
+
+
+def _loaded_from(folder: Path) -> list[Path]:
+    """The files that transformers loads, of all that may lie there: the first of these, or what its index names."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").is_file():
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [path for place in set(places) if (path := folder / str(place)).is_file()]
+    return []
 
 
 def check_extent(config: PreTrainedConfig, numbers: int, place: str) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import zipfile
+from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from markdown_it import MarkdownIt
+from safetensors import safe_open
 
 import datamodules
 import lightning_modules
+from ernie_m import load_tokenizer
 from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
 from ernie_m_recipes import documents, markdown, trust
@@ -173,8 +177,108 @@ def test_data_settings_of_a_folder_are_plain(files: Any, folder: Path, ernie_m) 
     assert "config.yaml: data.validation_files" in err
 
 
+WRITES = {"class_path": "ernie_m.files.write_text", "init_args": {"path": "ran", "text": "it ran"}}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"), [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000"), ("num_workers", 10**4)]
+    ("part", "key", "value"),
+    [
+        # A tab after the brace is no YAML for one of PyYAML's two loaders, and YAML for the other, the parser's.
+        ("model", "from_scratch", '{\t"hidden_size": ' + json.dumps(WRITES) + "}"),
+        ("model", "from_scratch", {"hidden_size": '{\t"class_path": "ernie_m.files.write_text"}'}),
+        ("data", "validation_files", '{\t"de": "de/validation-*.parquet"}'),
+        ("model", "schedule", "a: b\n---\nc: [d]"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_ran")
+def test_texts_of_a_folder_are_no_settings(part: str, key: str, value: Any, folder: Path, ernie_m) -> None:
+    """What the parser makes of a text is asked of the parser itself."""
+    change_arguments(folder / "config.yaml", part, **{key: value})
+    for words in (["validate", folder], ["export", folder, "made"], ["fit", folder]):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert f"config.yaml: {part}.{key}" in err
+        assert "no text that reads as something else" in err
+    # A character that there is none of: an OverflowError of the other loader.
+    change_arguments(folder / "config.yaml", part, **{key: '"\\UFFFFFFFF"'})
+    assert ernie_m("validate", folder)[0] == 2
+
+
+def test_a_class_within_a_value_is_a_value(quick: list[str], tmp_path: Path, monkeypatch, ernie_m) -> None:
+    """Also of settings that a person names: where any value may stand, none is built."""
+    monkeypatch.chdir(tmp_path)
+    value = json.dumps({"hidden_size": WRITES})
+    code, _, _ = ernie_m("fit", "--config", "xnli/transfer_base", *quick, f"--model.from_scratch={value}")
+    assert code == 2
+    assert not Path("ran").exists()
+
+
+def test_settings_of_a_folder_build_listed_classes_alone() -> None:
+    """Whatever a text was taken for, functions of the packages are not among them."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--kind", type=Callable)
+    with trust.admitted([], of_folder=True):
+        for name in (
+            "ernie_m.files.write_text",
+            "ernie_m.load_tokenizer",
+            "lightning.pytorch.callbacks.LambdaCallback",
+        ):
+            with pytest.raises(ArgumentError, match="not allowed"):
+                parser.parse_args([f"--kind={name}"])
+    with trust.admitted([]):
+        assert parser.parse_args(["--kind=ernie_m.load_tokenizer"]).kind is load_tokenizer
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"settings": {"entity": "stranger", "save_code": True}}, {"tags": {"a": {"b": 1}}}]
+)
+def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], folder: Path, ernie_m) -> None:
+    logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"save_dir": ".", **arguments}}
+    change(folder / "config.yaml", trainer={"logger": logger})
+    code, _, err = ernie_m("fit", folder)
+    assert code == 2
+    assert f"trainer.logger.{next(iter(arguments))}" in err
+
+
+@pytest.mark.parametrize("field", [{"backbone": "stranger/evil"}, {"transformers_weights": "x.safetensors"},
+                                   {"text_config": {"backbone": "stranger/evil"}}])  # fmt: skip
+def test_a_configuration_names_no_other_network(
+    field: dict[str, Any], folder: Path, quick: list[str], tiny_checkpoint: Path, ernie_m
+) -> None:
+    def lead(content: dict[str, Any]) -> None:
+        content["network_config"] = json.dumps(json.loads(content["network_config"]) | field)
+
+    change_checkpoint(folder, lead)
+    backbone = Path(shutil.copytree(tiny_checkpoint, "backbone"))
+    config = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
+    (backbone / "config.json").write_text(json.dumps(config | field), encoding="utf-8")
+    rest = [option for option in options(quick) if "backbone" not in option]
+    fit = ["fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}"]
+    for words in (["validate", folder], ["export", folder, "made"], fit):
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert "by which files elsewhere would be read" in err
+
+
+def test_weights_of_any_name_bound_the_network(
+    tiny_checkpoint: Path, quick: list[str], tmp_path: Path, ernie_m
+) -> None:
+    backbone = Path(shutil.copytree(tiny_checkpoint, tmp_path / "backbone"))
+    (backbone / "model.safetensors").rename(backbone / "part.safetensors")
+    names = safe_open(backbone / "part.safetensors", framework="pt").keys()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "part.safetensors")}
+    (backbone / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    rest = [option for option in options(quick) if "backbone" not in option]
+    config = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
+    (backbone / "config.json").write_text(json.dumps(config | {"intermediate_size": 10**6}), encoding="utf-8")
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}")
+    assert code == 2
+    assert "do not belong together" in err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_nodes", 3), ("devices", 10**12), ("devices", "1000000"), ("devices", " 100000 "), ("num_workers", 10**4)],
 )
 def test_a_folder_starts_no_processes_that_are_not_here(
     key: str, value: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, ernie_m

@@ -208,6 +208,18 @@ def test_no_address_is_asked_before_it_is_refused(
     assert asked == []
 
 
+@pytest.mark.parametrize("file", ["README.md", ".huggingface.yaml"])
+def test_a_data_set_of_the_hub_names_no_address_either(file, address, tmp_path, monkeypatch):
+    url, asked = address
+    text = f"configs:\n- config_name: default\n  data_files: {url}/x.csv\n"
+    (tmp_path / file).write_text(f"---\n{text}---\n" if file == "README.md" else text, encoding="utf-8")
+    monkeypatch.setattr("datamodules.sources.snapshot_download", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: pytest.fail("what would ask"))
+    with pytest.raises(InputError, match="names data by an address"):
+        find_source("someone/something", {}, None, True, "train")
+    assert asked == []
+
+
 def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measure(tmp_path):
     """As it was: `version` ended in a folder beside the cache, and what is packed was unpacked whatever its name."""
 
