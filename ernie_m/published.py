@@ -80,6 +80,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     source = resolve(name)
     folder = Path(source)
     try:
+        _check_special_tokens(source, name)
         if all((folder / file).is_file() for file in VOCAB_FILES_NAMES.values()) and not any(
             (folder / file).exists() for file in _TELLING
         ):
@@ -167,6 +168,14 @@ def _check_settings(source: str, name: str) -> None:
     # Of the library's own classes some would read the folder by other rules, and ask whether to run its code.
     if hasattr(transformers, kind) and (not kind.endswith(_KINDS) or kind.startswith("Auto")):
         raise InputError(f"tokenizer_config.json of {name!r} names the class {kind!r}, which is no tokenizer")
+
+
+def _check_special_tokens(source: str, name: str) -> None:
+    """Refuse what transformers would take for arguments of the tokenizer, paths of its files among them.
+
+    Raises:
+        InputError: There is such a thing.
+    """
     path = cached_file(source, _SPECIAL_TOKENS, **_WHERE_THERE_IS_ONE)
     tokens = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
     if strange := [key for key in tokens if not key.endswith(("_token", "_tokens"))]:

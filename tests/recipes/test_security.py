@@ -566,6 +566,19 @@ def test_a_tokenizers_settings_name_no_file_and_no_other_class(
     assert not Path("made").exists()
 
 
+def test_special_tokens_name_no_file_where_nothing_names_a_class(folder: Path, ernie_m) -> None:
+    """ERNIE-M's two files alone are its tokenizer; what lies beside them is held against the same rules."""
+    Path("private").write_text("[UNK]\na secret\n", encoding="utf-8")
+    for file in ("tokenizer_config.json", "config.json", "special_tokens_map.json"):
+        (folder / "tokenizer" / file).unlink(missing_ok=True)
+    tokens = {"vocab_file": str(Path("private").absolute())}
+    (folder / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(tokens), encoding="utf-8")
+    code, _, err = ernie_m("export", folder, "made")
+    assert code == 2
+    assert "vocab_file, which is no special token" in err
+    assert not Path("made").exists()
+
+
 def test_an_export_names_no_code_of_others(trained: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
     """Who loads it with `trust_remote_code` trusts what this project wrote, and nothing that a backbone named."""
     backbone = Path(shutil.copytree(trained / "export", tmp_path / "backbone"))
