@@ -15,6 +15,7 @@ CONFIG_KEY = "network_config"
 MOST_VALUES = 1_000_000
 """Far more than the state of any optimiser has."""
 
+_COUNTS = ("ready", "started", "processed", "completed", "_batches_that_stepped")
 _KINDS: dict[str, type] = {
     "state_dict": dict, "hyper_parameters": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "epoch": int, "global_step": int, "pytorch-lightning_version": str, CONFIG_KEY: str,
@@ -48,7 +49,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(content, kind) or not all(isinstance(part, Tensor) for part in parts):
             raise InputError(f"{path} is damaged: {key} is not what Lightning keeps there")
     _check_extent(checkpoint, path)
+    if not _has_counts(checkpoint.get("loops", {})):
+        raise InputError(f"{path} is damaged: loops is not what Lightning keeps there")
     return checkpoint
+
+
+def _has_counts(loops: dict[Any, Any]) -> bool:
+    """Tell whether what counts steps and epochs, in loops within loops, are numbers from 0."""
+    counts = [value for key, value in loops.items() if key in _COUNTS]
+    inner = [value for value in loops.values() if isinstance(value, dict)]
+    return all(type(count) is int and count >= 0 for count in counts) and all(map(_has_counts, inner))
 
 
 def _check_extent(checkpoint: dict[str, Any], path: Path) -> None:

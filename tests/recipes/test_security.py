@@ -884,6 +884,8 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
         {"best_on_dev": {"de": "x"}},
         {"XNLI": {"epoch": "x"}},
         {"loops": {"fit_loop": 5}},
+        {"loops": {"fit_loop": {"epoch_progress": {"current": {"ready": "x"}}}}},
+        {"loops": {"fit_loop": {"epoch_loop.batch_progress": {"total": {"ready": -7}}}}},
         {"pytorch-lightning_version": 5},
     ],
 )
