@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+# torch's reader without code calls it with any size.
+_ALLOCATES = b"bytearray"
 _LARGEST_PICKLE = 16 * 2**20
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
 
@@ -135,6 +138,9 @@ def check_archive(path: Path) -> None:
         InputError: A part of it is packed, or its list of tensors is far larger than one of any network.
     """
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if path.stat().st_size and mmap(file.fileno(), 0, access=ACCESS_READ).find(_ALLOCATES) >= 0:
+                raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
         return
     with zipfile.ZipFile(path) as archive:
         for part in archive.infolist():
@@ -142,8 +148,12 @@ def check_archive(path: Path) -> None:
                 raise InputError(
                     f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}"
                 )
-            if part.filename.endswith(".pkl") and part.file_size > _LARGEST_PICKLE:
+            if not part.filename.endswith(".pkl"):
+                continue
+            if part.file_size > _LARGEST_PICKLE:
                 raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
+            if _ALLOCATES in archive.read(part):
+                raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
 
 
 def read_torch(path: Path) -> dict[str, StoredTensor]:

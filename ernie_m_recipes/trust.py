@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from glob import glob
+from glob import has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,9 @@ def lies_outside(named: str, folder: Path) -> bool:
         folder: Where the settings lie.
     """
     path = Path(named).expanduser()
-    # Data modules take patterns too.
-    found = [other for other in (path, *map(Path, glob(str(path)))) if other.exists()]
-    return any(not other.resolve().is_relative_to(folder.resolve()) for other in found)
+    # Of a pattern, which data modules read by rules of their own, the folder that it begins with.
+    path = Path(*takewhile(lambda part: not has_magic(part), path.parts))
+    return path.exists() and not path.resolve().is_relative_to(folder.resolve())
 
 
 def tokenizer_of(run: Path, named: str, option: str) -> str:

@@ -705,10 +705,11 @@ def test_a_folder_takes_no_tokenizer_and_no_rows_of_others_along(
         code, _, err = ernie_m(*words)
         assert code == 2
         assert f"add --input {private / 'rows.csv'}" in err
-    change_arguments(folder / "config.yaml", "data", predict_path=str(private / "row?.csv"))
-    code, _, err = ernie_m("predict", folder)
-    assert code == 2
-    assert "which lies outside of the folder" in err
+    for pattern in (private / "row?.csv", private / "saved-*.parquet", "priv*/rows.csv"):
+        change_arguments(folder / "config.yaml", "data", predict_path=str(pattern))
+        code, _, err = ernie_m("predict", folder)
+        assert code == 2
+        assert "which lies outside of the folder" in err
     code, _, err = ernie_m("predict", folder, "--input", private / "rows.csv", "--output", "made.csv")
     assert code == 0, err
     # A run that keeps its tokenizer is exported with that one.

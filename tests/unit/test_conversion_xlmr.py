@@ -197,6 +197,8 @@ def test_without_sentencepiece_the_report_says_so(tmp_path: Path) -> None:
         ("meta", r"pytorch_model\.bin, pooler\.dense\.bias: not a plain tensor"),
         ("repeated", r"pytorch_model\.bin: tensors of [\d,]+ bytes, far more than the file has"),
         ("packed", r"pytorch_model\.bin: .*data\.pkl in it is packed, which torch does not do"),
+        ("memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
+        ("old memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("long list", r"pytorch_model\.bin: its list of tensors has [\d,]+ bytes"),
     ],
 )
@@ -230,6 +232,9 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
             (source / "pytorch_model.bin").write_bytes(b"nothing")
         elif damage == "not tensors":
             torch.save({"state_dict": state}, source / "pytorch_model.bin")
+        elif damage in ("memory", "old memory"):
+            zipped = damage == "memory"
+            torch.save({"a": bytearray(5)}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
         elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
             others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
             others["repeated"] = torch.zeros(1).expand(10**8)
