@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizer
@@ -124,6 +125,11 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         )
         model_path = existing_file(sentencepiece_model_ckpt, "sentencepiece_model_ckpt", folder)
         vocab_path = existing_file(vocab_file, "vocab_file", folder)
+        if os.path.isdir(folder):
+            # transformers takes arguments from special_tokens_map.json too: a file elsewhere would be saved along.
+            for path in map(Path, (model_path, vocab_path)):
+                if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
+                    raise InputError(f"{folder} names {path} as a file of its tokenizer, which lies elsewhere.")
         self.sp_model = read_sentencepiece(model_path)
         self.vocab = read_vocabulary(vocab_path, [str(token) for token in special.values()])
         check_together(self.sp_model, self.vocab, f"{model_path} and {vocab_path}")

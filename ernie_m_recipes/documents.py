@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from error
     except InputError:
         raise
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     _check_characters(content, path)
     if not isinstance(content, dict):

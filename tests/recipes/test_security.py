@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 import datamodules
 import lightning_modules
-from ernie_m import load_tokenizer
+from ernie_m import ErnieMTokenizer, load_tokenizer
 from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
 from ernie_m_recipes import documents, markdown, trust
@@ -577,6 +577,8 @@ def test_special_tokens_name_no_file_where_nothing_names_a_class(folder: Path, e
     assert code == 2
     assert "vocab_file, which is no special token" in err
     assert not Path("made").exists()
+    with pytest.raises(InputError, match="private as a file of its tokenizer, which lies elsewhere"):
+        ErnieMTokenizer.from_pretrained(folder / "tokenizer")
 
 
 def test_an_export_names_no_code_of_others(trained: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
@@ -829,6 +831,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &a [*a]", "part of itself"),
         ("a: " + "x" * (documents.LARGEST_YAML + 1), "larger than"),
         ("a: \x00", "not valid YAML"),
+        ('a: "\\UFFFFFFFF"', "not valid YAML"),
         ("a: " + "1:" * 100_000 + "1", "a number that is too long"),
         ("a: 0x" + "f" * 6000, "a number that is too long"),
         ("a: !!set {b}", "no tags"),
