@@ -19,7 +19,6 @@ from .tokens import file_digest
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-Part: TypeAlias = "Path | Dataset"
 Parts: TypeAlias = "Sequence[Path | Dataset | IterableDataset]"
 """What rows are read from: files or data sets, one after the other."""
 

@@ -12,12 +12,14 @@ from ernie_m.errors import InputError
 from .base import TaskDataModule
 from .labels import counted, labels_in, names_of
 from .reading import class_names, empty_rows, read_rows, texts_of
-from .sources import Part, Parts
+from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
 from .tokens import filling, lengths, ragged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datasets import Dataset
 
 UNLABELLED = -100
@@ -65,7 +67,7 @@ class TextClassification(TaskDataModule):
         """Reads the texts and the labels as numbers, `UNLABELLED` for prediction."""
         return pa.concat_tables([self._read_part(split, part) for part in parts], promote_options="permissive")
 
-    def _read_part(self, split: str, part: Part) -> pa.Table:
+    def _read_part(self, split: str, part: "Path | Dataset") -> pa.Table:
         texts = self._text_columns()
         labelled = split != Split.PREDICT
         rows = read_rows([part], [*texts, self.label_column] if labelled else texts)
