@@ -161,14 +161,26 @@ def names_of(columns: Mapping[str, Sequence[tuple[LabelColumn, Sequence[str] | N
                 f"{labels.place(number)}: the label in column '{labels.column}' is {kind}; give the row a label, or"
                 " remove it."
             )
-    stated = list(
-        dict.fromkeys(name.strip() for pairs in columns.values() for _, names in pairs for name in names or ())
-    )
+    stated = united(names for pairs in columns.values() for _, names in pairs if names is not None)
     names = stated or _occurring(found)
     if not stated:
         counts = {language: _counted(labels for labels, _ in pairs) for language, pairs in columns.items()}
         places = {text: labels.place(number) for labels in found for number, text in enumerate(labels.texts)}
         warn_of_odd(counts, places)
+    return names
+
+
+def united(lists: Iterable[Sequence[str]]) -> list[str]:
+    """The names of all files, those that an earlier file has in another case left out.
+
+    Args:
+        lists: The names that each file states, in its order.
+    """
+    names: list[str] = []
+    for own in lists:
+        known = {name.casefold() for name in names}
+        stripped = list(dict.fromkeys(name.strip() for name in own))
+        names += [name for name in stripped if name not in names and name.casefold() not in known]
     return names
 
 

@@ -16,7 +16,7 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .columns import read_columns
-from .labels import position, say_case, warn_of_odd
+from .labels import position, say_case, united, warn_of_odd
 from .reading import class_names
 from .sentences import checked_labels, holds_rows, read_sentences, to_iob2
 from .sources import Parts
@@ -261,7 +261,7 @@ class TokenLabels(TaskDataModule):
         split, sources = labelled_sources(self)
         parts = [part for source in sources.values() for part in source.parts]
         stated = [class_names(part, self.tags_column) for part in parts if holds_rows(part)]
-        if names := list(dict.fromkeys(name for names in stated for name in names or ())):
+        if names := united(names for names in stated if names is not None):
             return checked_labels(names)
         counts: dict[str, Counter[str]] = {language: Counter() for language in sources}
         places: dict[str, str] = {}

@@ -70,6 +70,10 @@ def test_numbers_mean_the_names_of_their_own_file(labels_of, tmp_path):
     names, found = labels_of(one, parquet(tmp_path / "d.parquet", ["so", "good"], 0, 1))
     assert names == ["bad", "good", "so"]
     assert found == [["bad", "good", "good"], ["so", "good"]]
+    names, found = labels_of(one, parquet(tmp_path / "e.parquet", ["GOOD", "so"], 0, 1))
+    assert names == ["bad", "good", "so"]
+    assert found == [["bad", "good", "good"], ["good", "so"]]
+    assert labels_of(parquet(tmp_path / "f.parquet", ["IT", "it"], 0, 1))[1] == [["IT", "it"]]
     with pytest.raises(InputError, match=r"b\.parquet, row 3: unknown label 2 in column 'label'; known are bad, good"):
         labels_of(one, two, label_names=["bad", "good"])
 
