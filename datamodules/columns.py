@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ernie_m.errors import InputError
 
-from .opening import located, open_binary
+from .opening import UTF16, located, open_binary
 
 _DOCUMENT_START = "-DOCSTART-"
 # WikiANN writes each word with its language before it: "en:Sioux", "zh-classical:...".
@@ -127,7 +127,7 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
 
     Not every file that is not UTF-8 is ISO-8859-1: where some characters are good UTF-8, the others are damaged.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if content.startswith(UTF16):
         raise InputError(f"{path} is UTF-16; save it as UTF-8.")
     content = content.removeprefix(codecs.BOM_UTF8)
     try:

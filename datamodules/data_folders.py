@@ -31,7 +31,7 @@ _OF_CONFIGURATIONS = (
 # pandas takes longer texts for regular expressions, and skips lines one by one.
 _SHORT = ("sep", "delimiter", "quotechar", "header", "skiprows")
 _MOST = 1000
-_FRONT = re.compile(r"\s*---[\r\n].*?[\r\n]---", re.DOTALL)
+_FRONT = re.compile(r"\A\s*---[\r\n].*?[\r\n]---", re.DOTALL)
 # YAML has numbers to the base 60, and reads them in time that grows with the square of their length.
 _LONG_NUMBER = re.compile(r"[0-9][0-9_:]{100}")
 _FORMATS = ("csv", "json", "parquet", "arrow", "text")
@@ -80,11 +80,13 @@ def _check_addresses(configs: Any, card: Path) -> None:
 
 def _configs_in(card: Path) -> Any:
     try:
-        if card.suffix == ".yaml":
-            return (yaml.safe_load(card.read_text(encoding="utf-8")) or {}).get("configs")
-        front = _FRONT.match(card.read_text(encoding="utf-8"))
-        if front and _LONG_NUMBER.search(front[0]):
+        text = card.read_text(encoding="utf-8")
+        is_yaml = card.suffix == ".yaml"
+        front = text if is_yaml else "".join(_FRONT.findall(text)[:1])
+        if _LONG_NUMBER.search(front):
             raise InputError("a number of more than 100 digits")
+        if is_yaml:
+            return (yaml.safe_load(text) or {}).get("configs")
         # As `datasets` reads it.
         return DatasetCard.load(card).data.to_dict().get("configs")
     except Exception as error:  # YAML's errors, those of the card's class, and what nested values raise

@@ -11,7 +11,9 @@ from typing import IO, Any
 
 from ernie_m.errors import InputError
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""What a file in UTF-16 begins with."""
+
 _MOST_UNPACKED = 100
 _ALWAYS_UNPACKED = 2**24
 """Bytes that gzip may make of one, far more than of any text, and bytes that it may make of every file."""
@@ -89,7 +91,7 @@ def located(path: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         with open_binary(path) as file:
-            if file.read(2) in _UTF16:
+            if file.read(2) in UTF16:
                 raise InputError(f"{path} is UTF-16, as spreadsheet programs write it; save it as UTF-8.") from error
         line, byte, bad = _first_undecodable(path)
         raise InputError(

@@ -135,25 +135,33 @@ def check_archive(path: Path) -> None:
         path: A file that may be such an archive.
 
     Raises:
-        InputError: A part of it is packed, or its list of tensors is far larger than one of any network.
+        InputError: A part of it is packed, its list of tensors is far larger than one of any network or asks for
+            memory, or it cannot be read.
     """
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             if path.stat().st_size and mmap(file.fileno(), 0, access=ACCESS_READ).find(_ALLOCATES) >= 0:
                 raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
         return
-    with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if part.compress_type != zipfile.ZIP_STORED:
-                raise InputError(
-                    f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}"
-                )
-            if not part.filename.endswith(".pkl"):
-                continue
-            if part.file_size > _LARGEST_PICKLE:
-                raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
-            if _ALLOCATES in archive.read(part):
-                raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_parts(path, archive)
+    except InputError:
+        raise
+    except Exception as error:  # zipfile raises anything from BadZipFile to RuntimeError for what it cannot read
+        raise InputError(f"{path}: not a readable archive ({error}); {_FETCH_AGAIN}") from error
+
+
+def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
+    for part in archive.infolist():
+        if part.compress_type != zipfile.ZIP_STORED:
+            raise InputError(f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}")
+        if not part.filename.endswith(".pkl"):
+            continue
+        if part.file_size > _LARGEST_PICKLE:
+            raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
+        if _ALLOCATES in archive.read(part):
+            raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
 
 
 def read_torch(path: Path) -> dict[str, StoredTensor]:

@@ -197,6 +197,7 @@ def test_without_sentencepiece_the_report_says_so(tmp_path: Path) -> None:
         ("meta", r"pytorch_model\.bin, pooler\.dense\.bias: not a plain tensor"),
         ("repeated", r"pytorch_model\.bin: tensors of [\d,]+ bytes, far more than the file has"),
         ("packed", r"pytorch_model\.bin: .*data\.pkl in it is packed, which torch does not do"),
+        ("locked", r"pytorch_model\.bin: not a readable archive"),
         ("memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("old memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("long list", r"pytorch_model\.bin: its list of tensors has [\d,]+ bytes"),
@@ -232,6 +233,12 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
             (source / "pytorch_model.bin").write_bytes(b"nothing")
         elif damage == "not tensors":
             torch.save({"state_dict": state}, source / "pytorch_model.bin")
+        elif damage == "locked":
+            torch.save(state, source / "pytorch_model.bin")
+            content = bytearray((source / "pytorch_model.bin").read_bytes())
+            # The flag of encryption, in the entry of the first part.
+            content[content.index(b"PK\x01\x02") + 8] |= 1
+            (source / "pytorch_model.bin").write_bytes(content)
         elif damage in ("memory", "old memory"):
             zipped = damage == "memory"
             torch.save({"a": bytearray(5)}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
