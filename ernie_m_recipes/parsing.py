@@ -15,8 +15,8 @@ from ernie_m.errors import InputError
 from .class_paths import class_at
 from .compat import actions_of, yaml_loader
 from .documents import only_true_and_false
+from .listed import data_modules, tasks
 from .registry import did_you_mean
-from .trust import data_modules, tasks
 
 # `${model.init_args.backbone}` in a recipe counts from the recipe's root. Inside a subcommand, OmegaConf's root is one
 # level higher; this setting of jsonargparse makes the two the same.

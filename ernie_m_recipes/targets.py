@@ -39,7 +39,7 @@ class Invocation:
         output: The file that `predict` writes, if any.
         is_rehearsal: Whether a few steps are run to measure them, without a run folder.
         configs: What `--config` gets: files that were named, and first what is taken of a folder, as a line of JSON.
-        trusted: Classes and modules that may be named beside those of `trust.PACKAGES`.
+        trusted: Classes and modules that may be named beside those of `listed.PACKAGES`.
         variables: Environment variables that a folder's settings may take.
         folder: Where settings were taken from, if from one.
     """

@@ -4,12 +4,12 @@ What a person types, and a recipe that is named with `--config`, is meant. A run
 data: its settings are read as values, of which a command takes what it needs. docs/security.md says what follows.
 """
 
+import inspect
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
@@ -21,37 +21,7 @@ from ernie_m.errors import InputError
 
 from .class_paths import class_at
 from .compat import importable, yaml_loader
-
-PACKAGES = (
-    "datamodules",
-    "lightning_modules",
-    "ernie_m",
-    "ernie_m_recipes.settings",
-    "lightning.pytorch.accelerators",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "lightning.pytorch.plugins",
-    "lightning.pytorch.profilers",
-    "lightning.pytorch.strategies",
-    "lightning.fabric.loggers",
-    "lightning.fabric.plugins",
-    "torch.optim",
-)
-"""Where the classes lie that a recipe may name without more ado."""
-
-# It exists to call what it is given.
-_DENIED = ("lightning.pytorch.callbacks.LambdaCallback", "lightning.pytorch.callbacks.lambda_function")
-
-_LIGHTNING = {
-    "callbacks": (
-        "DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "RichModelSummary",
-        "RichProgressBar", "TQDMProgressBar", "Timer",
-    ),
-    "loggers": ("CSVLogger", "MLFlowLogger", "TensorBoardLogger", "WandbLogger"),
-    "strategies": ("DDPStrategy", "ModelParallelStrategy", "SingleDeviceStrategy"),
-}  # fmt: skip
-CONTINUED = tuple(f"lightning.pytorch.{part}.{name}" for part, names in _LIGHTNING.items() for name in names)
-"""The classes that the trainer of a run folder may have when it is continued, with plain values for arguments."""
+from .listed import CONTINUED, DENIED, PACKAGES, continued, data_modules, tasks
 
 TOKENIZER = "tokenizer"
 """The folder of a run that keeps its tokenizer."""
@@ -66,8 +36,6 @@ _GRANTS = ("trust_remote_code", "cache_dir")
 _IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 # Paths, addresses, variables that a logger would look up.
 _LEADS_AWAY = re.compile(r"^[/\\~]|\.\.|^[A-Za-z]\w+:|[$\x00-\x1f]")
-# Arguments of loggers that send more than metrics, or elsewhere.
-_SENDS = ("tracking_uri", "entity", "log_model", "save_code", "checkpoint_name")
 _LONGEST = 10_000
 # The parser's time for a list grows with the square of its length.
 _MOST = 5_000
@@ -105,45 +73,12 @@ def admitted(names: Sequence[str], of_folder: bool = False) -> Iterator[None]:
     """
     try:
         packages = [*tasks(), *data_modules(), *continued(), "ernie_m_recipes.settings"] if of_folder else PACKAGES
-        with importable([*packages, *(f"-{name}" for name in _DENIED if name not in names), *names]):
+        with importable([*packages, *(f"-{name}" for name in DENIED if name not in names), *names]):
             yield
     except ValueError as error:
         if isinstance(error, InputError) or "can't be allowed" not in str(error):
             raise
         raise InputError(f"--trust-classes: {error}") from error
-
-
-def exported(package: Any, base: type) -> Iterator[tuple[str, type]]:
-    """Yield the classes of a kind that a package exports, by each path that names one."""
-    for name in package.__all__:
-        found = getattr(package, name)
-        if isinstance(found, type) and issubclass(found, base):
-            yield f"{package.__name__}.{name}", found
-            yield f"{found.__module__}.{name}", found
-
-
-@cache
-def data_modules() -> dict[str, type]:
-    """Return the data modules that are built of what a folder says, by their paths, former names among them."""
-    import datamodules
-
-    former = {f"datamodules.{name}": found for name, found in datamodules.RENAMED.items()}
-    return {**dict(exported(datamodules, datamodules.TaskDataModule)), **former}
-
-
-@cache
-def tasks() -> dict[str, type]:
-    """Return the tasks that are built of what a folder or checkpoint says, by their paths."""
-    import lightning_modules
-
-    return dict(exported(lightning_modules, lightning_modules.TaskModule))
-
-
-@cache
-def continued() -> tuple[str, ...]:
-    """Return `CONTINUED`, each class also by the module that it is defined in, as the parser calls it."""
-    classes = [class_at(path) for path in CONTINUED]
-    return (*CONTINUED, *(f"{one.__module__}.{one.__qualname__}" for one in classes))
 
 
 def task_at(path: str, place: str, trusted: Sequence[str] = ()) -> Any:
@@ -240,16 +175,8 @@ class Values:
                 if key not in _OF_CLASSES:
                     self._check_plain(entry, f"trainer.{key}", strict=True)
                 elif isinstance(entry, Mapping):
-                    self._check_class(entry, f"trainer.{key}", CONTINUED, strict=True)
-                    arguments = entry.get("init_args") or {}
-                    nested = [name for name, inner in arguments.items() if isinstance(inner, Mapping)]
-                    if nested and not self._is_trusted(entry["class_path"]):
-                        raise self._refusal(
-                            f"trainer.{key}.{nested[0]}", arguments[nested[0]], "single values and lists"
-                        )
-                    sent = {name: value for name, value in arguments.items() if name in _SENDS and value}
-                    if sent and not self._is_trusted(entry["class_path"]):
-                        raise self._refusal(f"trainer.{key}", sent, "nothing that sends more than metrics")
+                    self._check_class(entry, f"trainer.{key}", tuple(CONTINUED), strict=True)
+                    self._check_arguments(entry, f"trainer.{key}")
                 elif not (entry is None or isinstance(entry, bool) or (key in _BY_NAME and entry in _BY_NAME[key])):
                     raise self._refusal(f"trainer.{key}", entry, "only a listed class")
             trainer[key] = value
@@ -315,6 +242,18 @@ class Values:
                 f"trust it, add --trust-classes {path}; otherwise name a recipe of your own with --config"
             )
         self._check_plain(arguments, key, strict and not self._is_trusted(str(path)))
+
+    def _check_arguments(self, content: Mapping[str, Any], key: str) -> None:
+        """Refuse mappings, and of the arguments that `CONTINUED` does not list all but their defaults."""
+        if self._is_trusted(path := content["class_path"]):
+            return
+        parameters = inspect.signature(class_at(path)).parameters
+        for name, value in (content.get("init_args") or {}).items():
+            if isinstance(value, Mapping):
+                raise self._refusal(f"{key}.{name}", value, "single values and lists")
+            default = parameters[name].default if name in parameters else None
+            if name not in CONTINUED[path] and value not in (None, False, default):
+                raise self._refusal(f"{key}.{name}", value, f"of {path}, nothing but {', '.join(CONTINUED[path])}")
 
     def _is_trusted(self, path: str) -> bool:
         return any(is_within(path, name) for name in self.trusted)

@@ -2,6 +2,7 @@
 
 import errno
 import html
+import inspect
 import json
 import os
 import pickle
@@ -26,8 +27,9 @@ import lightning_modules
 from ernie_m import ErnieMTokenizer, load_tokenizer
 from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
-from ernie_m_recipes import documents, markdown, trust
+from ernie_m_recipes import documents, listed, markdown, trust
 from ernie_m_recipes.__main__ import main
+from ernie_m_recipes.class_paths import class_at
 from ernie_m_recipes.devices import STARTED_BY
 from ernie_m_recipes.lines import one_line
 from ernie_m_recipes.targets import in_a_line
@@ -230,8 +232,10 @@ def test_settings_of_a_folder_build_listed_classes_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"settings": {"entity": "stranger", "save_code": True}}, {"tags": {"a": {"b": 1}}}]
-)
+    "arguments",
+    [{"settings": {"entity": "stranger", "save_code": True}}, {"tags": {"a": {"b": 1}}}, {"sync_tensorboard": True},
+     {"config": "settings.yaml"}],
+)  # fmt: skip
 def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], folder: Path, ernie_m) -> None:
     logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"save_dir": ".", **arguments}}
     change(folder / "config.yaml", trainer={"logger": logger})
@@ -372,12 +376,15 @@ def test_a_file_that_is_called_like_a_value_is_not_read(folder: Path, ernie_m) -
 
 
 def test_what_is_listed_is_what_the_packages_have() -> None:
-    assert {path for path in trust.data_modules() if path.count(".") == 1} >= {
+    assert {path for path in listed.data_modules() if path.count(".") == 1} >= {
         f"datamodules.{name}" for name in ("XNLI", "CoNLL", "MLQA", "Tatoeba", "PAWSX", "PairClassification")
     }
-    assert all(issubclass(found, datamodules.TaskDataModule) for found in trust.data_modules().values())
-    assert all(issubclass(found, lightning_modules.TaskModule) for found in trust.tasks().values())
-    assert not {"os", "datamodules"} & set(trust.data_modules())
+    assert all(issubclass(found, datamodules.TaskDataModule) for found in listed.data_modules().values())
+    assert all(issubclass(found, lightning_modules.TaskModule) for found in listed.tasks().values())
+    assert not {"os", "datamodules"} & set(listed.data_modules())
+    for path, arguments in listed.CONTINUED.items():
+        known = inspect.signature(class_at(path)).parameters
+        assert set(arguments) <= set(known) or "kwargs" in known
 
 
 # Nobody grants himself trust
