@@ -1,10 +1,9 @@
 """Reads sentences of words with their tags: from column files, and from rows that hold a sentence each."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ernie_m.errors import InputError
 
@@ -12,17 +11,18 @@ from .columns import ColumnFile, read_columns
 from .opening import suffix_of
 from .reading import SourceRows, class_names, read_rows
 from .sources import Parts
+from .tags import NOT_LABELLED, SPELLED_NOT_LABELLED, WordPlace
 from .text_files import is_counting
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-WordPlace = Callable[[int], str]
-"""Says where the n-th word of a sentence stands."""
-
 # Suffixes of files with a sentence in a row; all others are column files.
 _ROW_FILES = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
-_TAG = re.compile(r"O|[BI]-.+")
+_CONLLU = ".conllu"
+# Columns of CoNLL-U, https://universaldependencies.org/format.html, that label words.
+_CONLLU_COLUMNS = {"upos": 3, "xpos": 4, "deprel": 7}
+_CONLLU_WIDTH = 10
 
 
 def read_sentences(
@@ -32,17 +32,21 @@ def read_sentences(
 
     Args:
         parts: Column files, files with a sentence in a row, or data sets.
-        columns: In rows, the column of the words and, where the tags are to be read, theirs.
+        columns: In rows, the column of the words and, where the tags are to be read, theirs; in CoNLL-U, where the
+            second is none of `xpos` and `deprel`, tags are `upos`.
         kinds: The names of tags that are numbers, where neither file nor data set states them.
 
     Yields:
-        The words and tags of every sentence, and what says where its n-th word stands.
+        The words and tags of every sentence, by name, and what says where its n-th word stands.
 
     Raises:
         InputError: A file is broken, or holds what is no tag.
     """
     tagged = len(columns) > 1
     for part in parts:
+        if is_conllu(part):
+            yield from _words_of(part, columns[1:])
+            continue
         if not holds_rows(part):
             yield from _sentences_of(read_columns(part), tagged)
             continue
@@ -59,6 +63,27 @@ def holds_rows(part: "Path | Dataset") -> bool:
     return suffix_of(part) in _ROW_FILES
 
 
+def is_conllu(part: "Path | Dataset") -> TypeGuard[Path]:
+    """Whether a file is one of Universal Dependencies."""
+    return isinstance(part, Path) and suffix_of(part) == _CONLLU
+
+
+def _words_of(path: Path, tags_column: Sequence[str]) -> Iterator[tuple[list[str], list[str], WordPlace]]:
+    """Reads CoNLL-U: words by their syntax, which is what has tags; neither ranges (1-2) nor empty nodes (1.1)."""
+    file = read_columns(path)
+    chosen = [_CONLLU_COLUMNS.get(name.lower(), _CONLLU_COLUMNS["upos"]) for name in tags_column]
+    if file.sentences and len(file.sentences[0][0]) != _CONLLU_WIDTH:
+        raise InputError(
+            f"{path}, line {file.lines[0][0]}: {len(file.sentences[0][0])} columns; CoNLL-U has {_CONLLU_WIDTH}."
+        )
+    for sentence, all_lines in zip(file.sentences, file.lines, strict=True):
+        pairs = zip(sentence, all_lines, strict=True)
+        found = [(columns, line) for columns, line in pairs if is_counting(columns[0])]
+        place = partial(_line_of, path, [line for _, line in found])
+        tags = _named([columns[column] for columns, _ in found for column in chosen], None, place)
+        yield [columns[1] for columns, _ in found], tags, place
+
+
 def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], list[str], WordPlace]]:
     if tagged and file.sentences and len(file.sentences[0][0]) < 2:
         raise InputError(
@@ -67,8 +92,7 @@ def _sentences_of(file: ColumnFile, tagged: bool) -> Iterator[tuple[list[str], l
         )
     for sentence, lines in zip(file.sentences, file.lines, strict=True):
         place = partial(_line_of, file.path, lines)
-        tags = [columns[-1] for columns in sentence] if tagged else []
-        check_tags(tags, place)
+        tags = _named([columns[-1] for columns in sentence], None, place) if tagged else []
         yield [columns[0] for columns in sentence], tags, place
 
 
@@ -110,65 +134,17 @@ def _named(tags: Sequence[Any], kinds: Sequence[str] | None, place: WordPlace) -
     """Tags by name, also those that are numbers."""
     names = []
     for position, tag in enumerate(tags):
-        if kinds is not None and isinstance(tag, str) and is_counting(tag):
-            tag = int(tag)
-        if isinstance(tag, bool):
-            raise InputError(f"{place(position)}: the tag is {tag}, neither a name nor a number.")
-        if isinstance(tag, int) and kinds is None:
+        if not isinstance(tag, str | int) or isinstance(tag, bool) or tag == "":
+            kind = "empty" if tag == "" else "null" if tag is None else f"{tag}, neither a name nor a number"
+            raise InputError(
+                f"{place(position)}: the tag is {kind}; a word that has no label has the tag {NOT_LABELLED} or -100."
+            )
+        text = str(tag).strip()
+        if kinds is not None and text not in kinds and is_counting(text) and int(text) < len(kinds):
+            text = kinds[int(text)]
+        elif isinstance(tag, int) and kinds is None and text not in SPELLED_NOT_LABELLED:
             raise InputError(
                 f"{place(position)}: the tag {tag} is a number, and the file does not name it; set label_names."
             )
-        if isinstance(tag, int) and kinds is not None and 0 <= tag < len(kinds):
-            names.append(kinds[tag])
-        else:
-            names.append(str(tag))
-    check_tags(names, place)
+        names.append(NOT_LABELLED if text in SPELLED_NOT_LABELLED else text)
     return names
-
-
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """IOB1 or IOB2 tags as IOB2, in which every entity begins with B-.
-
-    An I- that follows another type or none begins an entity: what IOB1 means by it, and what the conlleval script makes
-    of it in IOB2.
-
-    Args:
-        tags: "O", and "B-" or "I-" with a type.
-    """
-    converted = []
-    before = "O"
-    for tag in tags:
-        continues = tag.startswith("I-") and before[2:] == tag[2:]
-        converted.append(tag if tag == "O" or continues else f"B-{tag[2:]}")
-        before = tag
-    return converted
-
-
-def check_tags(tags: Sequence[str], place: WordPlace) -> None:
-    """Refuses what is no tag.
-
-    Args:
-        tags: The tags of a sentence.
-        place: Says where each stands.
-    """
-    for position, tag in enumerate(tags):
-        if not _TAG.fullmatch(tag):
-            raise InputError(
-                f"{place(position)}: {tag!r} is no tag; tags are O, or B- or I- before a type (IOB1 and IOB2)."
-            )
-
-
-def checked_labels(names: Sequence[str]) -> list[str]:
-    """The labels, where they are those of IOB2.
-
-    Raises:
-        InputError: They are not.
-    """
-    kinds = {name[2:] for name in names if name != "O"}
-    expected = {"O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")}
-    if not kinds or set(names) != expected or len(names) != len(expected):
-        raise InputError(
-            f"label_names is {list(names)}; it must hold O once, and B- and I- with every type, as in"
-            " [O, B-PER, I-PER]."
-        )
-    return list(names)

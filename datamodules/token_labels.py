@@ -1,4 +1,4 @@
-"""Labels for the words of a sentence, as named entities have, from one's own files or a data set's."""
+"""Labels for the words of a sentence, such as named entities and parts of speech, from one's own files or data sets."""
 
 import re
 from collections import Counter
@@ -16,12 +16,13 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .columns import read_columns
-from .labels import position, say_case, united, warn_of_odd
+from .labels import counted, position, say_case, united, warn_of_odd
 from .reading import class_names
-from .sentences import checked_labels, holds_rows, read_sentences, to_iob2
+from .sentences import holds_rows, is_conllu, read_sentences
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
+from .tags import NOT_LABELLED, are_spans, check_one_kind, check_tags, is_of_span, labels_of_tags, to_iob2
 from .tokens import filling, lengths, prefix_ids, ragged
 from .word_windows import WordWindow, windows
 
@@ -40,9 +41,10 @@ class TokenLabels(TaskDataModule):
     """Sentences whose words have a label, from column files, Parquet, JSONL or CSV.
 
     Column files are those of CoNLL-2002 and 2003 and of PAN-X: a word first and its tag last on each line, an empty
-    line between sentences. In the others a row is a sentence, with a column of words and one of tags: lists, or in CSV
-    texts separated by spaces. Tags are IOB1 or IOB2, read as the conlleval script does (an I- that follows no tag of
-    its type begins an entity), and IOB2 from then on.
+    line between sentences; `.conllu` files are those of Universal Dependencies. In the others a row is a sentence, with
+    a column of words and one of tags: lists, or in CSV texts separated by spaces. Tags of spans (IOB, BIOES, BILOU) are
+    read as the conlleval script does (an I- that follows no tag of its type begins an entity), and IOB2 from then on;
+    others label each word by itself. Words whose tag is `_` or -100 are not labelled.
 
     Words are tokenised one by one; one that has no tokens becomes the unknown token. A sentence longer than
     `max_length` becomes several windows that overlap, and each of its words is predicted in exactly one of them.
@@ -58,9 +60,10 @@ class TokenLabels(TaskDataModule):
 
     Args:
         tokens_column: The words, in files with a sentence in a row.
-        tags_column: Their tags, by name, or as numbers that a Parquet file or `label_names` has the names of.
-        label_names: The labels in order: "O", and "B-" and "I-" with every type. None for those that a Parquet file
-            states, else all that occur in the training data, sorted.
+        tags_column: Their tags, by name, or as numbers that a Parquet file or `label_names` has the names of. In
+            `.conllu` files "xpos" or "deprel"; anything else is "upos".
+        label_names: The names of tags in the order of their numbers. None for those that a Parquet file states, else
+            all that occur in the training data, sorted.
         label_tokens: "first": each word's first token is labelled; "all": all its tokens, B- on the first alone, as in
             Baidu's code.
         args: What `TaskDataModule` takes, as `kwargs`; `max_length` and the sizes of batches are those of windows.
@@ -81,34 +84,44 @@ class TokenLabels(TaskDataModule):
         super().__init__(*args, **kwargs)
         self.tokens_column = tokens_column
         self.tags_column = tags_column
-        self._given_labels = None if label_names is None else checked_labels(label_names)
+        if label_names is not None:
+            labels_of_tags(label_names)
+        self._given_names = label_names
         self.label_tokens: LabelledTokens = label_tokens
 
     @cached_property
+    def tag_names(self) -> list[str]:
+        """The names of tags, in the order of their numbers. Where they were not given, the data are read for them."""
+        return self._given_names or self._find_tag_names()
+
+    @cached_property
     def label_names(self) -> list[str]:
-        """The labels, in the order of their numbers. Where they were not given, the data are read for them."""
-        return self._given_labels or self._find_label_names()
+        """What a network tells apart, in the order of its numbers: of spans, IOB2."""
+        return labels_of_tags(self.tag_names)
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the words and, except for prediction, the labels as numbers."""
         tagged = split != Split.PREDICT
         words: list[list[str]] = []
         labels: list[NDArray[np.int32]] = []
-        names = self.label_names if tagged else None
-        numbers = {name: number for number, name in enumerate(names or ())}
+        names = self.tag_names if tagged else None
+        numbers = (
+            {NOT_LABELLED: IGNORED, **{name: number for number, name in enumerate(self.label_names)}} if tagged else {}
+        )
         # What each tag of the files means: itself, or a name of another case.
         meant: dict[str, str] = {}
         for sentence, tags, place in read_sentences(parts, self._columns(tagged), names):
             words.append(sentence)
-            for tag in tags:
-                if tag not in meant:
-                    found = position(tag, self.label_names)
-                    meant[tag] = tag if found < 0 else self.label_names[found]
-            known = [numbers.get(tag, -1) for tag in to_iob2([meant[tag] for tag in tags])]
-            if -1 in known:
-                word = known.index(-1)
-                raise InputError(f"{place(word)}: unknown tag {tags[word]!r}; known are {', '.join(self.label_names)}.")
-            labels.append(np.asarray(known, dtype=np.int32))
+            meant |= {tag: self._meaning(tag) for tag in tags if tag not in meant}
+            named = [meant[tag] for tag in tags]
+            if tagged and self._spans:
+                check_tags(named, place)
+                named = to_iob2(named)
+            if unknown := [word for word, name in enumerate(named) if name not in numbers]:
+                raise InputError(
+                    f"{place(unknown[0])}: unknown tag {tags[unknown[0]]!r}; known are {', '.join(self.label_names)}."
+                )
+            labels.append(np.asarray([numbers[name] for name in named], dtype=np.int32))
         say_case(meant.items(), f"{split}/{language}")
         columns = {
             "sentence": pa.array(range(len(words)), type=pa.int32()),
@@ -159,21 +172,25 @@ class TokenLabels(TaskDataModule):
         """The columns and the labels."""
         settings: dict[str, Any] = {"rows": "token labels", "columns": self._columns(tagged=True)}
         if split != Split.PREDICT:
-            settings |= {"label_names": self.label_names, "label_tokens": self.label_tokens}
+            settings |= {"tag_names": self.tag_names, "label_tokens": self.label_tokens}
         return settings
 
     def summary(self, rows: "Dataset") -> str:
-        """Sentences, words and, where there are labels, the entities of each type."""
+        """Sentences, words and, where there are labels, the entities of each type, or the words with each label."""
         column = {name: rows.data.column(name).combine_chunks() for name in ("sentence", "words", "labels")}
-        counted = len(column["sentence"].unique())
+        sentences = len(column["sentence"].unique())
         first = column["words"].flatten().to_numpy() != NO_WORD
-        text = f"{counted:,} sentences, {int(first.sum()):,} words"
-        if len(rows) > counted:
+        text = f"{sentences:,} sentences, {int(first.sum()):,} words"
+        if len(rows) > sentences:
             text += f", {len(rows):,} windows"
         labels = column["labels"].flatten().to_numpy()[first]
         if (labels == IGNORED).all():
             return text
-        names = [self.label_names[label] for label in labels.tolist()]
+        if unlabelled := int((labels == IGNORED).sum()):
+            text += f", {unlabelled:,} of them not labelled"
+        if not self._spans:
+            return f"{text}: {counted(labels.tolist(), self.label_names)}"
+        names = [self.label_names[label] for label in labels.tolist() if label != IGNORED]
         entities = Counter(name.removeprefix("B-") for name in names if name.startswith("B-"))
         listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(entities.items()))
         return f"{text}, {entities.total():,} entities: {listed or 'none'}"
@@ -198,6 +215,18 @@ class TokenLabels(TaskDataModule):
         return "".join(f"{line}\n" for line in lines)
 
     # The rest.
+
+    @cached_property
+    def _spans(self) -> bool:
+        return are_spans(self.label_names)
+
+    def _meaning(self, tag: str) -> str:
+        """A tag as the labels spell it, where they have it in another case; else the tag."""
+        letter, kind = (tag[:2], tag[2:]) if self._spans and is_of_span(tag) else ("", tag)
+        if kind in ("O", NOT_LABELLED):
+            return tag
+        found = position(f"B-{kind}" if letter else kind, self.label_names)
+        return tag if found < 0 else f"{letter}{self.label_names[found][len(letter) :]}"
 
     def _columns(self, tagged: bool) -> list[str]:
         return [self.tokens_column, self.tags_column] if tagged else [self.tokens_column]
@@ -235,7 +264,8 @@ class TokenLabels(TaskDataModule):
             if labels is None or not is_own:
                 targets += [IGNORED] * count
             else:
-                rest = self._continued[labels[word]] if self.label_tokens == "all" else IGNORED
+                is_continued = self.label_tokens == "all" and labels[word] != IGNORED
+                rest = self._continued[labels[word]] if is_continued else IGNORED
                 targets += [labels[word], *[rest] * (count - 1)]
         return {
             "input_ids": ids + closing,
@@ -247,34 +277,49 @@ class TokenLabels(TaskDataModule):
     def _continued(self) -> list[int]:
         """The label of a word's further tokens for each label of its first: I- behind B-."""
         names = self.label_names
+        if not self._spans:
+            return list(range(len(names)))
         return [names.index("I-" + name[2:]) if name.startswith("B-") else i for i, name in enumerate(names)]
 
     def _columns_of(self, part: "Path | Dataset") -> tuple[str, list[list[list[str]]]]:
         """What separates columns, and the columns of every word of every sentence."""
-        if not isinstance(part, Path) or holds_rows(part):
+        if not isinstance(part, Path) or holds_rows(part) or is_conllu(part):
             found = read_sentences([part], self._columns(tagged=False), None)
             return "\t", [[[_BREAKS.sub(" ", word).strip(" ") or "_"] for word in words] for words, _, _ in found]
         file = read_columns(part)
         return file.separator, file.sentences
 
-    def _find_label_names(self) -> list[str]:
+    def _find_tag_names(self) -> list[str]:
         split, sources = labelled_sources(self)
         parts = [part for source in sources.values() for part in source.parts]
         stated = [class_names(part, self.tags_column) for part in parts if holds_rows(part)]
         if names := united(names for names in stated if names is not None):
-            return checked_labels(names)
-        counts: dict[str, Counter[str]] = {language: Counter() for language in sources}
+            return names
+        words, spans = ({language: Counter[str]() for language in sources} for _ in range(2))
         places: dict[str, str] = {}
         for language, source in sources.items():
             for _, tags, place in read_sentences(source.parts, self._columns(tagged=True), None):
-                for word, tag in enumerate(to_iob2(tags)):
-                    if tag.startswith("B-"):
-                        counts[language][tag[2:]] += 1
-                        places.setdefault(tag[2:], place(word))
-        if not places:
+                words[language].update(tag for tag in tags if tag != NOT_LABELLED)
+                begun = to_iob2([tag for tag in tags if tag == "O" or is_of_span(tag)])
+                spans[language].update(tag[2:] for tag in begun if tag.startswith("B-"))
+                for word, tag in enumerate(tags):
+                    if tag not in places and tag != NOT_LABELLED:
+                        places[tag] = place(word)
+        if not places.keys() - {"O"}:
             raise InputError(
                 f"{next(iter(sources.values())).first}: the {split} data have no tag but O; name the labels with"
                 " label_names."
             )
-        warn_of_odd(counts, places)
-        return ["O", *(f"{prefix}-{kind}" for kind in sorted(places) for prefix in "BI")]
+        check_one_kind(places, sum(words.values(), Counter()))
+        if not are_spans(places):
+            warn_of_odd(words, places)
+            if "O" in places:
+                rank_zero_warn(
+                    f"{places['O']}: tags are O and labels without B- and I-, so that each word is labelled and scored"
+                    " by itself. Where they are names of several words, write B- before the label of the first and I-"
+                    " before the others."
+                )
+            return sorted(places)
+        first = {tag[2:]: places[tag] for tag in reversed(places) if tag != "O"}
+        warn_of_odd(spans, first)
+        return ["O", *(f"{letter}-{kind}" for kind in sorted(first) for letter in "BI")]

@@ -221,7 +221,7 @@ class RecipeCLI(StageCLI):
         arguments = self.config_dump["data"].get("init_args", {})
         if self.stage == "fit" and "label_names" in arguments and arguments["label_names"] is None:
             # What was found in the training data is part of the run: whoever tests or predicts has only that.
-            arguments["label_names"] = list(self.datamodule.label_names)
+            arguments["label_names"] = list(getattr(self.datamodule, "tag_names", self.datamodule.label_names))
         if texts := {key: value for key, value in self.model.hparams.items() if value != taken.hidden(value)}:
             # Checkpoints and loggers keep them.
             self.model.save_hyperparameters(taken.hidden(texts))

@@ -1,12 +1,11 @@
 """Rules between the values of a recipe, which no type can express."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .class_paths import class_at
 
 LONGEST = 512
-HEADLINES = ("accuracy", "f1")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Settings = Mapping[str, Any]
 Rule = Callable[[Settings], Iterator[str]]
@@ -20,9 +19,9 @@ def arguments(settings: Settings, part: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def headline_of(settings: Settings) -> str:
-    """Return the name of the score that the model's class gives first."""
-    return str(getattr(class_at(settings["model"]["class_path"]), "headline", "accuracy"))
+def scores_of(settings: Settings) -> Sequence[str]:
+    """Return the names of the scores that the model's class gives; none where it is a class that does not say."""
+    return tuple(getattr(class_at(settings["model"]["class_path"]), "score_names", ()))
 
 
 def trains(settings: Settings) -> bool:
@@ -129,8 +128,8 @@ def validation(settings: Settings) -> Iterator[str]:
                 yield f"{key} is null; name a score such as val/accuracy"
         elif parts[0] != "val" or len(parts) not in (2, 3):
             yield f"{key} is {monitor!r}; scores are called val/accuracy or val/en/accuracy"
-        elif parts[-1] in HEADLINES and parts[-1] != (headline := headline_of(settings)):
-            yield f"{key} is {monitor!r}; this task's score is {headline}: {'/'.join([*parts[:-1], headline])}"
+        elif (known := scores_of(settings)) and parts[-1] not in known and not parts[-1].startswith("layer_"):
+            yield f"{key} is {monitor!r}; this task's scores are {', '.join('/'.join([*parts[:-1], x]) for x in known)}"
         elif len(parts) == 3 and languages and parts[1] not in languages:
             yield f"{key} is {monitor!r}, but validation is on {', '.join(languages)}"
     if isinstance(trainer["val_check_interval"], int) and trainer["check_val_every_n_epoch"] is not None:

@@ -26,14 +26,15 @@ class EvaluatingModule(SteppingModule):
     After an evaluation every process holds
 
     - `tables`: language to a `pyarrow.Table` with one row per example, `example_id` ascending;
-    - `results`: language to its scores (the task's `headline`, `accuracy` or `f1`, before others; `examples`; `chance`:
+    - `results`: language to its scores (the task's `headline` before others; `examples`; `chance`:
       what guessing gives), and `mean` over the languages. Logged as `val/<language>/accuracy` and `val/accuracy`,
       `test/...` alike.
     """
 
     backbone: str
     training_follows: bool
-    headline: ClassVar[str] = "accuracy"
+    score_names: ClassVar[tuple[str, ...]] = ()
+    """What scores may be called, that which counts first: `checkpoint.monitor` is one of them. Empty: not known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +48,11 @@ class EvaluatingModule(SteppingModule):
         self._record = DevelopmentRecord()
 
     # What a task defines
+
+    @property
+    def headline(self) -> str:
+        """The score that counts."""
+        return self.score_names[0] if self.score_names else "accuracy"
 
     def predict_rows(self, batch: Batch) -> Batch:
         """Return what one batch adds to the tables: tensors with one row per example. (batch, ...)."""

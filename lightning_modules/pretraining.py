@@ -77,6 +77,7 @@ class Pretraining(TaskModule):
         kwargs: See `args`.
     """
 
+    score_names: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "camlm_accuracy", "camlm_loss", "retrieval")
     language_embeddings: nn.Embedding | None
     masker: Masker
     _languages_of: Tensor

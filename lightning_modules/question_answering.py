@@ -49,7 +49,7 @@ class QuestionAnswering(TaskModule):
         kwargs: See `args`.
     """
 
-    headline: ClassVar[str] = "f1"
+    score_names: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
 
     def __init__(
         self,

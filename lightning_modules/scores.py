@@ -4,6 +4,8 @@ Each example counts exactly once, however many processes predicted it; a referen
 """
 
 import math
+import operator
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -100,6 +102,40 @@ def span_scores(predictions: Mapping[int, Sequence[str]], references: Mapping[in
     Raises:
         InputError: There are no references, or a prediction has none, or another number of words.
     """
+    precision, recall, f1 = _counted_spans(predictions, references)
+    return {"f1": f1, "precision": precision, "recall": recall}
+
+
+def word_scores(predictions: Mapping[int, Sequence[str]], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
+    """Return the accuracy over the words of all sentences together, between 0 and 1, and XTREME's F1.
+
+    XTREME gives labels of words to seqeval, as if they were spans'; words in a row with the same label are one.
+
+    Args:
+        predictions: Sentence number to the label of each word.
+        references: The same for the true labels.
+
+    Returns:
+        `accuracy` and `f1`; a sentence without a prediction is wrong in all its words.
+
+    Raises:
+        InputError: There are no references, or a prediction has none, or another number of words.
+    """
+    with warnings.catch_warnings():
+        # It says of every label that it is no span's.
+        warnings.filterwarnings("ignore", ".* seems not to be NE tag")
+        *_, f1 = _counted_spans(predictions, references)
+    right = (
+        sum(map(operator.eq, predictions[key], labels)) if key in predictions else 0
+        for key, labels in references.items()
+    )
+    return {"accuracy": sum(right) / sum(map(len, references.values())), "f1": f1}
+
+
+def _counted_spans(
+    predictions: Mapping[int, Sequence[str]], references: Mapping[int, Sequence[str]]
+) -> tuple[float, float, float]:
+    """Precision, recall and F1 by seqeval."""
     if not references:
         raise InputError("there are no references to score against: the data have no labels or no sentences")
     # Here, since it imports scikit-learn, which takes a second that no other task should wait for.
@@ -114,7 +150,7 @@ def span_scores(predictions: Mapping[int, Sequence[str]], references: Mapping[in
     true = [list(tags) for tags in references.values()]
     predicted = [list(predictions.get(key, ["O"] * len(tags))) for key, tags in references.items()]
     precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", zero_division=0)
-    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+    return float(precision), float(recall), float(f1)
 
 
 def macro_mean(scores: Mapping[str, float]) -> float:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import torch
@@ -62,6 +62,8 @@ class SentenceRetrieval(TaskModule):
         args: What `TaskModule` takes, as `kwargs`.
         kwargs: See `args`.
     """
+
+    score_names: ClassVar[tuple[str, ...]] = ("accuracy", "source_to_target", "target_to_source")
 
     def __init__(
         self,

@@ -26,6 +26,9 @@ class SequenceClassification(Classification):
     """
 
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+    score_names: ClassVar[tuple[str, ...]] = (
+        "accuracy", "macro_f1", "macro_precision", "macro_recall", "matthews", "calibration_error",
+    )  # fmt: skip
 
     def head_path(self, config: PreTrainedConfig) -> str:
         """Return the dotted path of the layer with one row per label, which depends on the family."""

@@ -147,7 +147,8 @@ def test_a_fragment_has_a_description_and_goes_with_a_recipe(fragment: Entry) ->
         ({"trainer": {"check_val_every_n_epoch": 1}}, "check_val_every_n_epoch to null"),
         ({"checkpoint": {"monitor": "val/xx/accuracy"}}, "validation is on"),
         ({"checkpoint": {"monitor": "accuracy"}}, "scores are called"),
-        ({"checkpoint": {"monitor": "val/en/f1"}}, "this task's score is accuracy: val/en/accuracy"),
+        ({"checkpoint": {"monitor": "val/en/f1"}}, "this task's scores are val/en/accuracy, val/en/macro_f1"),
+        ({"checkpoint": {"monitor": "val/loss"}}, "this task's scores are val/accuracy, "),
         ({"run": {"exprt": True}}, "did you mean run.export"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
+from seqeval.metrics import f1_score
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaForTokenClassification
 
@@ -70,6 +71,30 @@ def test_sentences_without_prediction_have_no_spans_and_lengths_must_agree() -> 
         span_scores({}, {})
     with pytest.raises(InputError, match="sentence 7 has 0 words but 1 predictions"):
         span_scores({7: ["O"]}, references)
+
+
+def test_labels_of_single_words_are_scored_as_such(tmp_path: Path) -> None:
+    """Words without a label do not count; F1 is what XTREME's script, seqeval over labels as they are, says."""
+    names = ["NOUN", "SYM", "VERB"]
+    module = TokenClassification(str(tmp_path), label_names=names)
+    rows = {
+        "language": torch.zeros(2, dtype=torch.int64),
+        "example_ids": torch.arange(2),
+        "sentence": torch.arange(2),
+        "words": torch.tensor([[-1, 0, -1, 1, 2], [-1, 0, 1, -1, 2]]),
+        "labels": torch.tensor([[-100, 0, -100, 0, 1], [-100, 2, -100, -100, 2]]),
+        "predictions": torch.tensor([[2, 0, 2, 1, 1], [2, 2, 0, 2, 0]]),
+    }
+    table, result = module.score(rows, missing=0)
+    assert module.headline == "accuracy"
+    assert result["accuracy"] == 3 / 5
+    assert result["chance"] == 2 / 5
+    assert table["labels"].to_pylist() == [["NOUN", "NOUN", "SYM"], ["VERB", None, "VERB"]]
+    assert table["predictions"].to_pylist() == [["NOUN", "SYM", "SYM"], ["VERB", "NOUN", "NOUN"]]
+    true, found = [["NOUN", "NOUN", "SYM"], ["VERB", "VERB"]], [["NOUN", "SYM", "SYM"], ["VERB", "NOUN"]]
+    with pytest.warns(UserWarning, match="seems not to be NE tag"):
+        assert result["f1"] == f1_score(true, found)
+    assert module.score(rows | {"labels": torch.full_like(rows["labels"], -100)}, missing=0)[1] == {}
 
 
 def batch_of(sentences: int, seed: int, language: int = 0) -> dict[str, torch.Tensor]:

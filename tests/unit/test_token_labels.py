@@ -12,10 +12,13 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import BILOU, IOBES, Entities
 
 from datamodules import CoNLL, TokenLabels
 from datamodules.columns import read_columns
-from datamodules.token_labels import to_iob2, windows
+from datamodules.tags import labels_of_tags, to_iob2
+from datamodules.token_labels import windows
 from ernie_m.errors import InputError
 
 # The first lines of the four kinds of official files, with made-up text.
@@ -113,7 +116,7 @@ def test_rows_of_every_kind(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
         ("a.txt", b"a O\nb X O\n", r"a\.txt, line 2: 3 columns where the lines before have 2"),
         ("a.txt", b"a O\n\nb\n", r"a\.txt, line 3: 1 columns"),
         ("a.txt", b"a\nb\n", r"a\.txt, line 1: one column"),
-        ("a.txt", b"a O\nb S-PER\n", r"a\.txt, line 2: 'S-PER' is no tag"),
+        ("a.txt", b"a O\nb X-PER\n", r"a\.txt, line 2: 'X-PER' is no tag"),
         ("a.txt", b"a O\nb B-\n", r"a\.txt, line 2: 'B-' is no tag"),
         ("a.txt", b"a O\nb B-DRUG\n", r"a\.txt, line 2: unknown tag 'B-DRUG'; known are O, B-PER"),
         ("a.txt", b"\xc3\xa9 O\n\xe9 O\n", r"a\.txt, line 2, byte 5: 0xe9 is not UTF-8"),
@@ -157,6 +160,124 @@ def test_iob1_becomes_iob2() -> None:
     iob2 = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-LOC", "B-ORG", "O", "B-LOC"]
     assert to_iob2(iob1) == iob2
     assert to_iob2(iob2) == iob2
+    assert to_iob2(["S-A", "I-A", "_", "I-A", "E-A", "E-A", "_"]) == ["B-A", "B-A", "_", "I-A", "I-A", "B-A", "_"]
+
+
+@given(st.lists(st.sampled_from(["O", *(f"{letter}-{kind}" for letter in "BIES" for kind in ("A", "B"))])))
+def test_spans_of_any_tags_are_those_of_conlleval(tags: list[str]) -> None:
+    assert get_entities(to_iob2(tags)) == get_entities(tags)
+
+
+@given(st.lists(st.tuples(st.sampled_from("OAB"), st.integers(1, 4)), min_size=1, max_size=8))
+def test_bioes_and_bilou_hold_the_same_spans(spans: list[tuple[str, int]]) -> None:
+    for scheme, single, last in ((IOBES, "S", "E"), (BILOU, "U", "L")):
+        tags: list[str] = []
+        for kind, size in spans:
+            letters = single if size == 1 else f"B{'I' * (size - 2)}{last}"
+            tags += ["O"] * size if kind == "O" else [f"{letter}-{kind}" for letter in letters]
+        strict = [span.to_tuple()[1:] for span in Entities([tags], scheme).entities[0]]
+        assert [(kind, begin, end + 1) for kind, begin, end in get_entities(to_iob2(tags))] == strict
+
+
+NAMES = ["NOUN", "ADJ", "_", "VERB"]
+CONLLU = """# sent_id = 1
+# text = Del mar
+1-2\tDel\t_\t_\t_\t_\t_\t_\t_\t_
+1\tDe\tde\tADP\tsps\t_\t3\tcase\t_\t_
+2\tel\tel\tDET\tda\t_\t3\tdet\t_\t_
+2.1\tx\tx\tX\t_\t_\t_\t_\t_\t_
+3\tmar\tmar\tNOUN\t_\t_\t0\troot\t_\t_
+
+"""
+
+
+def test_words_with_a_label_each(tmp_path: Path, sample_tokenizer_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same words and parts of speech in every format; two words have none, and one sentence has only such."""
+    words, tags = [["Der", "rote", "Ball"], ["rollt"], ["weg"]], [["_", "ADJ", "NOUN"], ["VERB"], ["_"]]
+    (tmp_path / "a.conll").write_text(
+        "\n\n".join("\n".join(map(" ".join, zip(*rows, strict=True))) for rows in zip(words, tags, strict=True))
+    )
+    rows = [{"tokens": words, "ner_tags": tags} for words, tags in zip(words, tags, strict=True)]
+    numbers = [[-100 if tag == "_" else NAMES.index(tag) for tag in row] for row in tags]
+    numbered = [{"tokens": words, "ner_tags": tags} for words, tags in zip(words, numbers, strict=True)]
+    for name, content in (("a.jsonl", rows), ("b.jsonl", numbered)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(ClassLabel(names=NAMES))})
+    numbered[2]["ner_tags"] = [2]
+    Dataset.from_list(numbered, features=features).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("tokens,ner_tags\nDer rote Ball,-100 ADJ NOUN\nrollt,VERB\nweg,_\n")
+    for name, label_names in [
+        ("a.conll", None), ("a.jsonl", None), ("b.jsonl", NAMES), ("a.parquet", None), ("a.csv", None),
+        ("a.csv", NAMES),
+    ]:  # fmt: skip
+        path = tmp_path / name
+        options = {"label_names": label_names, "cache_dir": str(tmp_path / "cache")}
+        data = TokenLabels(str(sample_tokenizer_dir), {"de": str(path)}, {"de": str(path)}, **options)
+        data.prepare_data()
+        data.setup("fit")
+        is_named = label_names is not None or name == "a.parquet"
+        assert data.label_names == (["NOUN", "ADJ", "VERB"] if is_named else ["ADJ", "NOUN", "VERB"])
+        (batch,) = data.val_dataloader()[0]
+        found = batch["labels"][batch["words"] >= 0].tolist()
+        assert [None if label < 0 else data.label_names[label] for label in found] == [
+            None,
+            "ADJ",
+            "NOUN",
+            "VERB",
+            None,
+        ]
+        assert batch["weights"].tolist() == [1.0, 1.0, 1.0]
+        (step,) = data.train_dataloader()
+        assert sum(float(micro["normaliser"]) for micro in step) == 3.0
+        assert "3 sentences, 5 words, 2 of them not labelled: " in data.fingerprints()["train/de"]
+    (tmp_path / "a.conllu").write_text(CONLLU, encoding="utf-8")
+    expected = [(["De", "el", "mar"], ["ADP", "DET", "NOUN"])]
+    assert labels_of(tmp_path / "a.conllu", sample_tokenizer_dir) == expected
+    data = TokenLabels(str(sample_tokenizer_dir), {"es": str(tmp_path / "a.conllu")}, tags_column="XPOS")
+    table = data.read("train", "es", [tmp_path / "a.conllu"])
+    assert [data.label_names[i] if i >= 0 else "_" for i in table["labels"][0].as_py()] == ["sps", "da", "_"]
+    (tmp_path / "b.conllu").write_text("1\ta\tNOUN\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.conllu, line 1: 3 columns; CoNLL-U has 10"):
+        labels_of(tmp_path / "b.conllu", sample_tokenizer_dir)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a O\nb PER\nc B-PER\nd I-PER\n", r"a\.txt, line 2: 'PER' is no tag of the kind that 'B-PER' is \(.*line 3"),
+        ("a NOUN\nb B-X\nc VERB\n", r"a\.txt, line 2: 'B-X' is no tag of the kind that 'NOUN' is"),
+        ("a\tNOUN\nb\t\n", r"a\.txt, line 2: the tag is empty; a word that has no label has the tag _ or -100"),
+        ("a _\nb O\n", "no tag but O"),
+    ],
+)
+def test_tags_are_of_one_kind(content: str, message: str, tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        labels_of(tmp_path / "a.txt", sample_tokenizer_dir)
+
+
+def test_labels_without_letters_are_said(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    (tmp_path / "a.txt").write_text("in O\nNew LOC\nYork LOC\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="tags are O and labels without B- and I-"):
+        assert labels_of(tmp_path / "a.txt", sample_tokenizer_dir)[0][1] == ["O", "LOC", "LOC"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["B-X", "O", "I-X"], ["B-X", "O", "I-X"]),
+        (["O", "S-X", "B-Y", "E-Y"], ["O", "B-X", "I-X", "B-Y", "I-Y"]),
+        (["_", "NOUN", "O"], ["NOUN", "O"]),
+        (["O", "B-X"], None), (["B-X", "I-X"], None), (["O", "B-X", "I-X", "Y"], None), (["O"], None), ([], None),
+        (["A", "A"], None), (["A", ""], None),
+    ],
+)  # fmt: skip
+def test_names_of_tags_become_labels(names: list[str], labels: list[str] | None) -> None:
+    if labels is not None:
+        assert labels_of_tags(names) == labels
+        return
+    with pytest.raises(InputError, match="label_names is"):
+        labels_of_tags(names)
 
 
 def encoded(
