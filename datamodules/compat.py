@@ -4,10 +4,36 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 # Seconds between two lines of progress, as in a run's own.
 _EVERY = 20.0
+_ARROW_TYPES = (
+    "null", "bool", "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
+    "float32", "float64", "date32", "date64", "binary", "large_binary", "binary_view", "string", "large_string",
+    "string_view", "utf8", "large_utf8",
+)  # fmt: skip
+
+
+@cache
+def checked_datasets() -> Any:
+    """`datasets`, for which the schema of a file names types of Arrow alone.
+
+    Of itself it calls whatever of pyarrow bears the name, and that starts programs and writes files too.
+    """
+    import datasets
+    from datasets.features import features
+
+    by_name = features.string_to_arrow
+
+    def checked(name: str) -> Any:
+        if name.isidentifier() and name not in _ARROW_TYPES:
+            raise ValueError(f"its columns have the type {name[:100]!r}, which is none of Arrow's")
+        return by_name(name)
+
+    features.string_to_arrow = checked
+    return datasets
 
 
 @contextmanager

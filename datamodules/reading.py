@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 from . import text_files
+from .compat import checked_datasets
 from .opening import check_is_file, is_packed, suffix_of
 from .sources import Parts
 
@@ -115,8 +116,6 @@ def rows_in_parts(parts: Parts, columns: Sequence[str], header: bool | None, at_
 def _tables_in(
     part: "Path | Dataset | IterableDataset", columns: Sequence[str], header: bool | None, at_once: int
 ) -> Iterator[tuple[pa.Table, NDArray[np.int64] | None]]:
-    from datasets import Dataset
-
     kind = _kind(part, (*SUFFIXES, ".txt") if len(columns) == 1 else SUFFIXES) if isinstance(part, Path) else ""
     if isinstance(part, Path) and kind == ".txt":
         yield from text_files.lines_in_parts(part, columns[0], at_once)
@@ -126,7 +125,8 @@ def _tables_in(
         yield from text_files.read_separated(part, columns, header, _separator(kind), (), at_once)
     else:
         tables = _typed_tables(part, at_once) if isinstance(part, Path) else part.with_format("arrow").iter(at_once)
-        yield from ((_columns_of(Dataset(table), _name(part), columns, ()), None) for table in tables)
+        dataset = checked_datasets().Dataset
+        yield from ((_columns_of(dataset(table), _name(part), columns, ()), None) for table in tables)
 
 
 def read_whole(path: Path, header: Sequence[str] | None = None) -> pa.Table:
@@ -162,29 +162,27 @@ def open_dataset(path: Path) -> "Dataset":
     Raises:
         InputError: It is neither.
     """
-    from datasets import Dataset
-
+    datasets = checked_datasets()
     try:
         if suffix_of(path) == ".arrow":
-            return Dataset.from_file(str(path))
+            return datasets.Dataset.from_file(str(path))
     except Exception as error:  # datasets raises anything for features that it did not write
         raise _unreadable(path, error) from error
-    return Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
+    return datasets.Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
 
 
 def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
     """The rows of a file that `open_dataset` reads, some at a time; an empty table where there are none."""
-    from datasets import Dataset, load_dataset
-
+    datasets = checked_datasets()
     try:
         if suffix_of(path) == ".arrow":
-            yield from Dataset.from_file(str(path)).with_format("arrow").iter(at_once)
+            yield from datasets.Dataset.from_file(str(path)).with_format("arrow").iter(at_once)
         elif not pq.read_metadata(path).num_rows:
             yield pq.read_schema(path).empty_table()
         else:
             # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and
             # time.
-            rows = load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
+            rows = datasets.load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
             yield from rows.with_format("arrow").iter(at_once)
     except Exception as error:  # the same
         raise _unreadable(path, error) from error
@@ -192,12 +190,11 @@ def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
 
 def _features(path: Path) -> "Features":
     """The columns of a file that `open_dataset` reads, without its rows."""
-    from datasets import Features
-
+    features = checked_datasets().Features
     if suffix_of(path) == ".arrow":
         return open_dataset(path).features
     try:
-        return Features.from_arrow_schema(pq.read_schema(path))
+        return features.from_arrow_schema(pq.read_schema(path))
     except Exception as error:  # as above
         raise _unreadable(path, error) from error
 

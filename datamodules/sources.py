@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
 
+from .compat import checked_datasets
 from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata
 from .prepared import content_digest
 from .tokens import file_digest
@@ -122,8 +123,6 @@ def _downloaded(dataset: str, patterns: Sequence[str], revision: str | None, dow
 
 def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool) -> Source:
     """What `load_dataset` finds by its own rules: names of configurations, splits, files, folders."""
-    from datasets import load_dataset_builder
-
     if root is None:
         raise InputError(f"{arguments} are arguments of load_dataset; name the data set with path.")
     if unknown := [name for name in arguments if name not in _ADMITTED]:
@@ -144,7 +143,8 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     said = f"{root} ({', '.join(f'{name} {value}' for name, value in arguments.items() if value is not None)})"
     split = arguments["split"]
     try:
-        builder = load_dataset_builder(place, **{name: value for name, value in arguments.items() if name != "split"})
+        found = {name: value for name, value in arguments.items() if name != "split"}
+        builder = checked_datasets().load_dataset_builder(place, **found)
         if folder.is_dir():
             check_files(builder, folder)
         if streaming:
@@ -196,13 +196,11 @@ def _matching(folder: Path, pattern: str, source: str) -> Source:
 
 def _saved_rows(folder: Path) -> "Dataset":
     """What `save_to_disk` wrote, from files of the folder alone."""
-    from datasets import load_from_disk
-
     try:
         names = [part["filename"] for part in json.loads((folder / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
         if outside := [name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())]:
             raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
-        return load_from_disk(folder)
+        return checked_datasets().load_from_disk(folder)
     except InputError:
         raise
     except Exception as error:  # datasets raises anything for files that it did not write

@@ -189,7 +189,10 @@ def texts_in(data: "TaskDataModule", language: str) -> Iterator[str]:
         raise InputError(f"there are no data in '{language}'; the languages of the data are {known}.")
     yield from [data.prefix] if data.prefix else []
     for split in splits:
-        found = data.read(split, language, data.files(split, language, download=True).parts)
+        source = data.files(split, language, download=True)
+        # Settings of a folder may name any, whose tokens then say something about it.
+        rank_zero_info(f"{language}: texts of {source.name}")
+        found = data.read(split, language, source.parts)
         tables = [found] if isinstance(found, pa.Table) else found
         for column in (column for table in tables for column in table.columns):
             values = pc.list_flatten(column) if pa.types.is_list(column.type) else column

@@ -1,12 +1,15 @@
 """Finding published checkpoints, the one that comes with the package, and their tokenizers by name."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, get_tokenizer_config
 from transformers.utils.hub import cached_file
 
 from .configuration import check_fields
@@ -33,8 +36,6 @@ _SPECIAL_TOKENS = "special_tokens_map.json"
 # A pair in letters that everybody has, and one that nobody has.
 _PROBES = ["a b", "a b"], ["c d", "\U000f0000"]
 _PROBE_LENGTH = 16
-# What names of tokenizers end in.
-_KINDS = ("Tokenizer", "TokenizerFast", "Backend")
 _WHERE_THERE_IS_ONE: dict[str, Any] = {
     "_raise_exceptions_for_missing_entries": False,
     "_raise_exceptions_for_connection_errors": False,
@@ -64,6 +65,21 @@ def resolve(name: str) -> str:
     return PUBLISHED.get(name, name)
 
 
+@contextmanager
+def refusing_code() -> Iterator[None]:
+    """Let transformers refuse code that a folder carries where it would ask at the terminal whether to run it.
+
+    Some of its ways lose `trust_remote_code=False` and ask; a time-out of 0 is what its own tests refuse by.
+    """
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+
+
+@refusing_code()
 def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -> PreTrainedTokenizerBase:
     """Load a backbone's tokenizer, of whatever family.
 
@@ -164,10 +180,62 @@ def _check_settings(source: str, name: str) -> None:
             f"tokenizer_config.json of {name!r} has a value for {named[0]}, which would be read as the path of a file "
             "anywhere; take it out, the vocabulary lies beside it"
         )
-    kind = str(settings.get("tokenizer_class"))
-    # Of the library's own classes some would read the folder by other rules, and ask whether to run its code.
-    if hasattr(transformers, kind) and (not kind.endswith(_KINDS) or kind.startswith("Auto")):
-        raise InputError(f"tokenizer_config.json of {name!r} names the class {kind!r}, which is no tokenizer")
+    for value in _texts_in(settings):
+        if _is_file_elsewhere(value, Path(source)):
+            raise InputError(
+                f"tokenizer_config.json of {name!r} names the file {value}, which lies outside of the folder; take it "
+                "out, or move the file into the folder and name it by its own name"
+            )
+    path = cached_file(source, _TELLING[0], **_WHERE_THERE_IS_ONE)
+    config = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    for kind in (*_texts_in(settings, "tokenizer_class"), *_texts_in(config, "tokenizer_class")):
+        _check_class(kind, name)
+    for family in _texts_in(config, "model_type"):
+        _check_class(TOKENIZER_MAPPING_NAMES.get(family) or "", name)
+
+
+def _check_class(kind: str, name: str) -> None:
+    """Refuse a class of transformers' that is no tokenizer: some read the folder, and addresses, by their own rules.
+
+    Args:
+        kind: The name of a class.
+        name: What names it.
+
+    Raises:
+        InputError: It is another.
+    """
+    # transformers leaves the ending out, or adds it, where it does not find the name.
+    plain = re.sub("(Fast)*$", "", kind)
+    for found in (getattr(transformers, form, None) for form in (plain, f"{plain}Fast")):
+        is_tokenizer = isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)
+        # One that lacks a library says so when it is used.
+        if found is not None and not is_tokenizer and not hasattr(found, "_backends"):
+            raise InputError(f"the tokenizer's settings in {name!r} lead to the class {kind!r}, which is no tokenizer")
+
+
+def _texts_in(value: Any, key: str | None = None, is_found: bool = False) -> Iterator[str]:
+    """Yield all texts within a value, or those that a key at any depth holds."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts_in(inner, key, key in (None, name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts_in(inner, key, is_found)
+    elif isinstance(value, str) and is_found:
+        yield value
+
+
+def _is_file_elsewhere(value: str, folder: Path) -> bool:
+    """Tell whether a text is the path of a file here, but for those of a folder.
+
+    Which settings are read as paths is known to each class of tokenizers alone.
+    """
+    try:
+        path = Path(value).expanduser()
+        return path.is_file() and not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):
+        # Longer than a path may be, or with characters that it may not have.
+        return False
 
 
 def _check_special_tokens(source: str, name: str) -> None:

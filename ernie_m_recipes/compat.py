@@ -13,7 +13,6 @@ from jsonargparse._common import parsing_settings
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from transformers import dynamic_module_utils
 
 __all__ = [
     "JsonargparseDeprecationWarning",
@@ -22,17 +21,8 @@ __all__ = [
     "auto_classes",
     "class_path_of",
     "importable",
-    "never_ask",
     "yaml_loader",
 ]
-
-
-def never_ask() -> None:
-    """Let transformers refuse code that a folder carries where it would ask at the terminal whether to run it.
-
-    Some of its ways lose `trust_remote_code=False` and ask; a time-out of 0 is what its own tests refuse by.
-    """
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 class StageCLI(LightningCLI):

@@ -11,7 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ernie_m.errors import InputError
 
-from .compat import JsonargparseDeprecationWarning, never_ask
+from .compat import JsonargparseDeprecationWarning
 
 
 def refuse_shadows() -> None:
@@ -56,7 +56,6 @@ def prepare() -> None:
     """
     refuse_shadows()
     quieten()
-    never_ask()
     # Their classes are known to the parser by name alone once they are imported.
     importlib.import_module("datamodules")
     importlib.import_module("lightning_modules")

@@ -110,6 +110,9 @@ def lies_outside(named: str, folder: Path) -> bool:
         folder: Where the settings lie.
     """
     path = Path(named).expanduser()
+    if has_magic(named) and ".." in path.parts:
+        # Which folders it leads to only the files say that it matches.
+        return True
     # Of a pattern, which data modules read by rules of their own, the folder that it begins with.
     path = Path(*takewhile(lambda part: not has_magic(part), path.parts))
     return path.exists() and not path.resolve().is_relative_to(folder.resolve())

@@ -17,7 +17,7 @@ from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.configuration import POSITION_OFFSET, check_fields
 from ernie_m.errors import InputError
 from ernie_m.files import WEIGHT_SUFFIXES, check_links
-from ernie_m.published import check_config
+from ernie_m.published import check_config, refusing_code
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
 from .soundness import check_extent, check_weights, try_out
@@ -48,7 +48,7 @@ class NetworkSource:
 
 @contextmanager
 def reading(what: str, name: str) -> Iterator[None]:
-    """Turn transformers' errors about a folder or Hub id into one that says what to do.
+    """Turn transformers' errors about a folder or Hub id into one that says what to do, and let it ask nothing.
 
     Args:
         what: What is read of it.
@@ -58,7 +58,8 @@ def reading(what: str, name: str) -> Iterator[None]:
         InputError: It cannot be read.
     """
     try:
-        yield
+        with refusing_code():
+            yield
     except InputError:
         raise
     except Exception as error:  # transformers raises anything for files that it did not write

@@ -25,7 +25,7 @@ def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:
         place: Where the configuration stands, for the message.
 
     Raises:
-        InputError: It would be, or the weights unpack to more than they are.
+        InputError: It would be, or the weights unpack to more than they are, or lie elsewhere.
     """
     files = _loaded_from(folder)
     for file in files:
@@ -42,8 +42,10 @@ def _loaded_from(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if (index := folder / f"{name}.index.json").is_file():
-            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [path for place in set(places) if (path := folder / str(place)).is_file()]
+            places = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            if outside := [place for place in places if Path(place).name != place]:
+                raise InputError(f"{index} names {outside[0]!r}, which is no file of the folder that it lies in")
+            return [path for place in places if (path := folder / place).is_file()]
     return []
 
 

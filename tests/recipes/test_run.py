@@ -260,6 +260,7 @@ def test_a_run_is_trimmed_to_languages_of_its_data(run: Path, tiny_xnli: Path, t
     assert code == 0, err
     # Validation and test pairs of German, test pairs of Chinese.
     assert "by 72 texts (0 tokens unknown)" in out
+    assert f"texts of {tiny_xnli}" in out + err
     texts = parquet.read_table(tiny_xnli / "zh" / "test-00000-of-00001.parquet").column("premise").to_pylist()
     logits = []
     for folder in (run / "export", small):

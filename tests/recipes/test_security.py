@@ -278,6 +278,13 @@ def test_weights_of_any_name_bound_the_network(
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}")
     assert code == 2
     assert "do not belong together" in err
+    index["weight_map"] = dict.fromkeys(names, f"../{backbone.name}/part.safetensors")
+    (backbone / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    for words in (["trim", backbone, "made", "--text", backbone / "config.json"],
+                  ["fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}"]):  # fmt: skip
+        code, _, err = ernie_m(*words)
+        assert code == 2
+        assert "which is no file of the folder that it lies in" in err
 
 
 @pytest.mark.parametrize(
@@ -548,11 +555,22 @@ def test_a_backbone_takes_no_other_file_along(
             {"tokenizer_class": "EsmTokenizer", "init_inputs": ["PRIVATE"]},
             "a value for init_inputs",
         ),
+        # Files of the folder win over these in some classes alone.
+        (
+            "tokenizer_config",
+            {"tokenizer_class": "GemmaTokenizer", "vocab_file": "PRIVATE"},
+            "private, which lies outside of the folder",
+        ),
+        ("tokenizer_config", {"sp_model_kwargs": {"model_file": "PRIVATE"}}, "private, which lies outside"),
         ("tokenizer_config", {"fast_tokenizer_files": ["PRIVATE"]}, "has a value for fast_tokenizer_files"),
         ("special_tokens_map", {"vocab_file": "PRIVATE", "unk_token": "[default]"}, "vocab_file, which is no special"),
         # These read the folder by other rules and ask at the terminal whether to run its code.
         ("tokenizer_config", {"tokenizer_class": "AutoConfig"}, "'AutoConfig', which is no tokenizer"),
+        ("tokenizer_config", {"tokenizer_class": "RagRetrieverFastFast"}, "'RagRetrieverFastFast', which is no tok"),
+        ("config", {"model_type": "bert", "tokenizer_class": "RagRetriever"}, "'RagRetriever', which is no tokenizer"),
+        ("config", {"model_type": "encoder-decoder", "encoder": {"model_type": "rag"}}, "'RagTokenizer', which is no"),
         ("tokenizer_config", {"tokenizer_class": "AutoTokenizer"}, "'AutoTokenizer', which is no tokenizer"),
+        ("tokenizer_config", {"tokenizer_class": "RagTokenizer"}, "'RagTokenizer', which is no tokenizer"),
     ],
 )
 def test_a_tokenizers_settings_name_no_file_and_no_other_class(
@@ -714,7 +732,9 @@ def test_a_folder_takes_no_tokenizer_and_no_rows_of_others_along(
         code, _, err = ernie_m(*words)
         assert code == 2
         assert f"add --input {private / 'rows.csv'}" in err
-    for pattern in (private / "row?.csv", private / "saved-*.parquet", "priv*/rows.csv"):
+    behind = f"{os.path.relpath(folder)}/[e]xport/{os.path.relpath(private, folder / 'export')}/rows.csv"
+    (folder / "export").mkdir(exist_ok=True)
+    for pattern in (private / "row?.csv", private / "saved-*.parquet", "priv*/rows.csv", behind):
         change_arguments(folder / "config.yaml", "data", predict_path=str(pattern))
         code, _, err = ernie_m("predict", folder)
         assert code == 2

@@ -13,7 +13,7 @@ from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from ernie_m_recipes.compat import (
     JsonargparseDeprecationWarning,
@@ -22,7 +22,6 @@ from ernie_m_recipes.compat import (
     auto_classes,
     class_path_of,
     importable,
-    never_ask,
     yaml_loader,
 )
 from ernie_m_recipes.documents import only_true_and_false
@@ -89,17 +88,6 @@ class Recorded(StageCLI):
 
     def before_fit(self) -> None:
         self.steps.append("run")
-
-
-def test_transformers_refuses_where_it_would_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks where `trust_remote_code` was lost on the way; at a terminal a "y" runs the code."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE", 15)
-    monkeypatch.setattr("builtins.input", lambda text: "y")
-    never_ask()
-    (tmp_path / "config.json").write_text('{"model_type": "strange", "auto_map": {"AutoConfig": "code.C"}}')
-    (tmp_path / "code.py").write_text("raise AssertionError('it ran')")
-    with pytest.raises(ValueError, match="requires you to execute"):
-        AutoConfig.from_pretrained(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter")

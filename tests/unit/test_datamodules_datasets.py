@@ -2,12 +2,14 @@
 
 import bz2
 import gzip
+import json
 import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, arrow_dataset, concatenate_datasets
 from lightning.pytorch import Trainer
@@ -255,6 +257,36 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
             found(f"options{number}.csv", b"text\na\n", readme)
     with pytest.raises(InputError, match=r"README\.md: while parsing"):
         found("readme.jsonl", rows, "configs: [\n")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "saved", "readme"])
+def test_a_schema_names_types_and_no_functions(kind, tmp_path, monkeypatch):
+    """As it was: whatever of pyarrow bears the name was called; one function writes into the installed package."""
+    called = []
+    monkeypatch.setattr(pa, "get_library_dirs", lambda: called.append(kind) or pa.string())
+    feature = {"dtype": "get_library_dirs", "_type": "Value"}
+    features = {"text": feature}
+    schema = pa.schema({"text": pa.string()}, {"huggingface": json.dumps({"info": {"features": features}})})
+    table = pa.table({"text": ["a"]}, schema)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if kind == "parquet":
+        pq.write_table(table, folder / "a.parquet")
+    elif kind == "arrow":
+        with pa.OSFile(str(folder / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            writer.write_table(table)
+    elif kind == "saved":
+        Dataset.from_dict({"text": ["a"]}).save_to_disk(folder)
+        info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+        (folder / "dataset_info.json").write_text(json.dumps({**info, "features": features}), encoding="utf-8")
+    else:
+        (folder / "a.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+        stated = "dataset_info:\n  features:\n  - name: text\n    dtype: get_library_dirs\n"
+        (folder / "README.md").write_text(f"---\n{stated}---\n", encoding="utf-8")
+    reference = {"saved": "folder", "readme": {}}.get(kind, f"folder/a.{kind}")
+    with pytest.raises(InputError, match=r"'get_library_dirs', which is none of|'GetLibraryDirs' not found"):
+        read_rows(find_source(str(tmp_path if reference else folder), reference, None, True, "train").parts, ["text"])
+    assert not called
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, dynamic_module_utils
 
 from ernie_m import ErnieMTokenizer, InputError, load_tokenizer, resolve
+from ernie_m.published import refusing_code
 
 
 def test_short_names_stand_for_hub_ids_and_other_names_for_themselves() -> None:
@@ -69,3 +70,16 @@ def test_a_token_for_unknown_text_that_has_no_id_is_refused(tmp_path: Path) -> N
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no tokenizer can be loaded .* Give a folder"):
         load_tokenizer(str(tmp_path))
+
+
+def test_transformers_refuses_where_it_would_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks where `trust_remote_code` was lost on the way; at a terminal a "y" runs the code."""
+    monkeypatch.setattr("builtins.input", lambda text: "y")
+    settings = {"tokenizer_class": "Strange", "auto_map": {"AutoTokenizer": ["code.C", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "code.py").write_text("raise AssertionError('it ran')")
+    with pytest.raises(InputError, match="no tokenizer can be loaded"):
+        load_tokenizer(str(tmp_path))
+    with refusing_code(), pytest.raises(ValueError, match="requires you to execute"):
+        AutoTokenizer.from_pretrained(tmp_path)
+    assert dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
