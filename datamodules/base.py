@@ -196,11 +196,12 @@ class TaskDataModule(LightningDataModule):
         """The columns of a CSV or TSV file to predict on that has no header; None where its first line names them."""
         return None
 
-    def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
-        """The content of a file of predictions, in one of `prediction_formats`.
+    def predictions_as_text(self, tables: Mapping[str, pa.Table], suffix: str) -> str:
+        """The content of a file of predictions.
 
         Args:
             tables: Language to predictions.
+            suffix: One of `prediction_formats`.
         """
         raise NotImplementedError
 

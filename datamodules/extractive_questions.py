@@ -206,11 +206,12 @@ class ExtractiveQuestions(TaskDataModule):
             self._references[split, language] = table.select(["id", "question", "context", "answers"])
         return self._references[split, language]
 
-    def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
+    def predictions_as_text(self, tables: Mapping[str, pa.Table], suffix: str) -> str:
         """The official prediction JSON: id to answer.
 
         Args:
             tables: Language to predictions, with `id` and `prediction`.
+            suffix: The only one, ".json".
         """
         found = {
             row["id"]: row["prediction"]

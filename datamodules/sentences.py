@@ -103,7 +103,7 @@ def _line_of(path: Path, lines: Sequence[int], word: int) -> str:
 def _sentence_in_row(
     rows: SourceRows, number: int, columns: Sequence[str], kinds: Sequence[str] | None
 ) -> tuple[list[str], list[str], WordPlace]:
-    found = [_as_list(rows, number, column) for column in columns]
+    found = [list_in(rows, number, column) for column in columns]
     words, tags = found[0], found[1] if len(found) > 1 else []
     if any(not isinstance(word, str) for word in words):
         raise InputError(f"{rows.where(number)}: column '{columns[0]}' holds {words[:5]!r}, not a list of words.")
@@ -119,7 +119,12 @@ def _word_of(row: str, word: int) -> str:
     return f"{row}, word {word + 1}"
 
 
-def _as_list(rows: SourceRows, number: int, column: str) -> list[Any]:
+def list_in(rows: SourceRows, number: int, column: str) -> list[Any]:
+    """A list of words or tags, or the parts of a text between its blanks.
+
+    Raises:
+        InputError: It is neither.
+    """
     value = rows.table.column(column)[number].as_py()
     if isinstance(value, str):
         return [part for part in value.split(" ") if part]

@@ -1,8 +1,7 @@
 """Labels for the words of a sentence, such as named entities and parts of speech, from one's own files or data sets."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,22 +14,20 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 from .base import TaskDataModule
-from .columns import read_columns
 from .labels import counted, position, say_case, united, warn_of_odd
 from .reading import class_names
-from .sentences import holds_rows, is_conllu, read_sentences
+from .sentences import holds_rows, read_sentences
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
 from .tags import NOT_LABELLED, are_spans, check_one_kind, check_tags, is_of_span, labels_of_tags, to_iob2
 from .tokens import filling, lengths, prefix_ids, ragged
+from .unlabelled import Sentence, as_columns, as_jsonl, check_names_free, sentences_to_label
 from .word_windows import WordWindow, windows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# What a word of a column file cannot hold; TSV has blanks for it too.
-_BREAKS = re.compile(r"[\t\r\n]+")
 IGNORED = -100
 NO_WORD = -1
 
@@ -62,6 +59,7 @@ class TokenLabels(TaskDataModule):
         tokens_column: The words, in files with a sentence in a row.
         tags_column: Their tags, by name, or as numbers that a Parquet file or `label_names` has the names of. In
             `.conllu` files "xpos" or "deprel"; anything else is "upos".
+        text_column: To predict on rows that have no words: texts, which are split into words by `split_words`.
         label_names: The names of tags in the order of their numbers. None for those that a Parquet file states, else
             all that occur in the training data, sorted.
         label_tokens: "first": each word's first token is labelled; "all": all its tokens, B- on the first alone, as in
@@ -70,13 +68,14 @@ class TokenLabels(TaskDataModule):
         kwargs: See `args`.
     """
 
-    prediction_formats: ClassVar[tuple[str, ...]] = (".conll", ".txt")
+    prediction_formats: ClassVar[tuple[str, ...]] = (".conll", ".txt", ".jsonl")
 
     def __init__(
         self,
         *args: Any,
         tokens_column: str = "tokens",
         tags_column: str = "ner_tags",
+        text_column: str = "text",
         label_names: list[str] | None = None,
         label_tokens: LabelledTokens = "first",
         **kwargs: Any,
@@ -84,6 +83,7 @@ class TokenLabels(TaskDataModule):
         super().__init__(*args, **kwargs)
         self.tokens_column = tokens_column
         self.tags_column = tags_column
+        self.text_column = text_column
         if label_names is not None:
             labels_of_tags(label_names)
         self._given_names = label_names
@@ -101,35 +101,14 @@ class TokenLabels(TaskDataModule):
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the words and, except for prediction, the labels as numbers."""
-        tagged = split != Split.PREDICT
-        words: list[list[str]] = []
-        labels: list[NDArray[np.int32]] = []
-        names = self.tag_names if tagged else None
-        numbers = (
-            {NOT_LABELLED: IGNORED, **{name: number for number, name in enumerate(self.label_names)}} if tagged else {}
-        )
-        # What each tag of the files means: itself, or a name of another case.
-        meant: dict[str, str] = {}
-        for sentence, tags, place in read_sentences(parts, self._columns(tagged), names):
-            words.append(sentence)
-            meant |= {tag: self._meaning(tag) for tag in tags if tag not in meant}
-            named = [meant[tag] for tag in tags]
-            if tagged and self._spans:
-                check_tags(named, place)
-                named = to_iob2(named)
-            if unknown := [word for word, name in enumerate(named) if name not in numbers]:
-                raise InputError(
-                    f"{place(unknown[0])}: unknown tag {tags[unknown[0]]!r}; known are {', '.join(self.label_names)}."
-                )
-            labels.append(np.asarray([numbers[name] for name in named], dtype=np.int32))
-        say_case(meant.items(), f"{split}/{language}")
-        columns = {
-            "sentence": pa.array(range(len(words)), type=pa.int32()),
-            "words": pa.array(words, type=pa.list_(pa.string())),
-        }
-        if tagged:
+        columns: dict[str, pa.Array] = {}
+        if split == Split.PREDICT:
+            words = [sentence.words for part in parts for sentence in self._to_label(part)]
+        else:
+            words, labels = self._labelled(parts, f"{split}/{language}")
             columns["labels"] = pa.array(labels, type=pa.list_(pa.int32()))
-        return pa.table(columns)
+        numbers = pa.array(range(len(words)), type=pa.int32())
+        return pa.table({"sentence": numbers, "words": pa.array(words, type=pa.list_(pa.string())), **columns})
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Tokenises word by word, and cuts long sentences into windows; `weight` counts labelled tokens."""
@@ -170,7 +149,8 @@ class TokenLabels(TaskDataModule):
 
     def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns and the labels."""
-        settings: dict[str, Any] = {"rows": "token labels", "columns": self._columns(tagged=True)}
+        columns = [*self._columns(tagged=True), self.text_column]
+        settings: dict[str, Any] = {"rows": "token labels", "columns": columns}
         if split != Split.PREDICT:
             settings |= {"tag_names": self.tag_names, "label_tokens": self.label_tokens}
         return settings
@@ -195,24 +175,29 @@ class TokenLabels(TaskDataModule):
         listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(entities.items()))
         return f"{text}, {entities.total():,} entities: {listed or 'none'}"
 
-    def predictions_as_text(self, tables: Mapping[str, pa.Table]) -> str:
-        """The columns of the file that was predicted on, or its words where a sentence was a row, and the tags."""
+    def check_output(self, suffix: str) -> None:
+        """Refuses rows that have a column which predictions in JSONL need."""
+        if suffix == ".jsonl":
+            for part in self._predicted():
+                check_names_free(part)
+
+    def predictions_as_text(self, tables: Mapping[str, pa.Table], suffix: str) -> str:
+        """In JSONL the rows with words, labels and entities; else columns: those of the file, or words, and labels."""
         (language,) = self.split_languages(Split.PREDICT)
         found = tables[language]
         predictions = dict(
             zip(found.column("example_id").to_pylist(), found.column("predictions").to_pylist(), strict=True)
         )
-        lines: list[str] = []
+        texts = []
         number = 0
-        for part in self.files(Split.PREDICT, language, download=False).parts:
-            separator, sentences = self._columns_of(part)
-            for sentence in sentences:
-                # A sentence without words has no prediction, and leaves an empty line.
-                tags = predictions.get(number, [])
-                lines += [separator.join([*columns, tag]) for columns, tag in zip(sentence, tags, strict=True)]
-                lines.append("")
-                number += 1
-        return "".join(f"{line}\n" for line in lines)
+        for part in self._predicted():
+            sentences = list(self._to_label(part))
+            # A sentence without words has no prediction.
+            tags = [predictions.get(number + place, []) for place in range(len(sentences))]
+            number += len(sentences)
+            is_jsonl = suffix == ".jsonl"
+            texts.append(as_jsonl(part, sentences, tags, self._spans) if is_jsonl else as_columns(sentences, tags))
+        return "".join(texts)
 
     # The rest.
 
@@ -230,6 +215,35 @@ class TokenLabels(TaskDataModule):
 
     def _columns(self, tagged: bool) -> list[str]:
         return [self.tokens_column, self.tags_column] if tagged else [self.tokens_column]
+
+    def _predicted(self) -> "list[Path | Dataset]":
+        (language,) = self.split_languages(Split.PREDICT)
+        return self.files(Split.PREDICT, language, download=False).parts
+
+    def _to_label(self, part: "Path | Dataset") -> Iterator[Sentence]:
+        return sentences_to_label(part, self.tokens_column, self.text_column)
+
+    def _labelled(self, parts: Parts, name: str) -> tuple[list[list[str]], list[NDArray[np.int32]]]:
+        """The words of sentences, and the numbers of their labels."""
+        words: list[list[str]] = []
+        labels: list[NDArray[np.int32]] = []
+        numbers = {NOT_LABELLED: IGNORED, **{name: number for number, name in enumerate(self.label_names)}}
+        # What each tag of the files means: itself, or a name of another case.
+        meant: dict[str, str] = {}
+        for sentence, tags, place in read_sentences(parts, self._columns(tagged=True), self.tag_names):
+            words.append(sentence)
+            meant |= {tag: self._meaning(tag) for tag in tags if tag not in meant}
+            named = [meant[tag] for tag in tags]
+            if self._spans:
+                check_tags(named, place)
+                named = to_iob2(named)
+            if unknown := [word for word, name in enumerate(named) if name not in numbers]:
+                raise InputError(
+                    f"{place(unknown[0])}: unknown tag {tags[unknown[0]]!r}; known are {', '.join(self.label_names)}."
+                )
+            labels.append(np.asarray([numbers[name] for name in named], dtype=np.int32))
+        say_case(meant.items(), name)
+        return words, labels
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
@@ -280,14 +294,6 @@ class TokenLabels(TaskDataModule):
         if not self._spans:
             return list(range(len(names)))
         return [names.index("I-" + name[2:]) if name.startswith("B-") else i for i, name in enumerate(names)]
-
-    def _columns_of(self, part: "Path | Dataset") -> tuple[str, list[list[list[str]]]]:
-        """What separates columns, and the columns of every word of every sentence."""
-        if not isinstance(part, Path) or holds_rows(part) or is_conllu(part):
-            found = read_sentences([part], self._columns(tagged=False), None)
-            return "\t", [[[_BREAKS.sub(" ", word).strip(" ") or "_"] for word in words] for words, _, _ in found]
-        file = read_columns(part)
-        return file.separator, file.sentences
 
     def _find_tag_names(self) -> list[str]:
         split, sources = labelled_sources(self)

@@ -206,7 +206,7 @@ class StageRun:
             return
         output = self.call.output
         if output is not None and self.own_formats:
-            write_text(output, self.data.predictions_as_text(self.model.tables))
+            write_text(output, self.data.predictions_as_text(self.model.tables, output.suffix))
             print(f"predictions written to {output}")
         elif output is not None:
             count = predictions.write(self.predicted_file, rows, output, self.model.tables)
@@ -225,6 +225,7 @@ class StageRun:
             return None
         predictions.check_output(output, self.own_formats or predictions.FORMATS)
         if self.own_formats:
+            getattr(self.data, "check_output", lambda suffix: None)(output.suffix)
             return None
         source, added = self.predicted_file, getattr(self.model, "prediction_columns", ())
         rows = predictions.read(source, output, added, getattr(self.data, "predict_columns", lambda: None)())

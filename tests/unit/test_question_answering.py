@@ -349,7 +349,7 @@ def test_learns_scores_and_answers(make, files: Path, sample_tokenizer_dir: Path
     asked = write(tmp_path / "asked.json", without_answers(paragraphs(12, 12 + len("test"))))
     answering = make(predict_path=asked)
     trainer.predict(model, datamodule=answering, return_predictions=False)
-    written = json.loads(answering.predictions_as_text(model.tables))
+    written = json.loads(answering.predictions_as_text(model.tables, ".json"))
     assert written == {row["id"]: row["prediction"] for row in rows}
     assert model.results == {}
     model.network.save_pretrained(tmp_path / "export")

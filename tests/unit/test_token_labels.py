@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import unicodedata
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from datamodules import CoNLL, TokenLabels
 from datamodules.columns import read_columns
 from datamodules.tags import labels_of_tags, to_iob2
 from datamodules.token_labels import windows
+from datamodules.unlabelled import split_words
 from ernie_m.errors import InputError
 
 # The first lines of the four kinds of official files, with made-up text.
@@ -420,7 +422,7 @@ def test_predictions_are_written_with_the_files_own_columns(tmp_path: Path, samp
     columns = tmp_path / "in.txt"
     columns.write_text(ENGLISH + "Ende NN I-NP O\n", encoding="utf-8")
     data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(columns), predict_language="en")
-    assert data.predictions_as_text({"en": table}) == (
+    assert data.predictions_as_text({"en": table}, ".conll") == (
         "Anna NNP I-NP I-PER B-PER\nBerlin NNP I-NP I-LOC O\nParis NNP I-NP B-LOC B-LOC\n. . O O O\n\n"
         "Ende NN I-NP O O\n\n"
     )
@@ -428,14 +430,110 @@ def test_predictions_are_written_with_the_files_own_columns(tmp_path: Path, samp
     rows.write_text('{"tokens": ["Anna", "in", "New York", "."]}\n{"tokens": ["Ende"]}\n', encoding="utf-8")
     data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(rows), predict_language="en")
     expected = "Anna\tB-PER\nin\tO\nNew York\tB-LOC\n.\tO\n\nEnde\tO\n\n"
-    assert data.predictions_as_text({"en": table}) == expected
+    assert data.predictions_as_text({"en": table}, ".conll") == expected
     # Words that would break the columns, and a sentence without words between the two.
     rows.write_text(
         '{"tokens": ["An\\tna", "in", "New\\nYork", "\\n"]}\n{"tokens": []}\n{"tokens": ["Ende"]}\n', "utf-8"
     )
     table = pa.table({"example_id": [2, 0], "predictions": [["O"], ["B-PER", "O", "B-LOC", "O"]]})
     expected = "An na\tB-PER\nin\tO\nNew York\tB-LOC\n_\tO\n\n\nEnde\tO\n\n"
-    assert data.predictions_as_text({"en": table}) == expected
+    assert data.predictions_as_text({"en": table}, ".conll") == expected
+
+
+def predicting(tokenizer: Path, path: Path, labels: list[list[str]], suffix: str = ".jsonl", **options: object) -> str:
+    data = TokenLabels(
+        str(tokenizer), predict_path=str(path), predict_language="en", cache_dir=str(path.parent / "cache"),
+        **{"label_names": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]} | options,
+    )  # fmt: skip
+    data.setup("predict")
+    (batch,) = data.predict_dataloader()[0]
+    counts = [sum(int((batch["words"][row] >= 0).sum()) for row in range(len(batch["words"]))
+                  if int(batch["sentence"][row]) == number) for number in range(len(labels))]  # fmt: skip
+    assert counts == list(map(len, labels))
+    table = pa.table({"example_id": range(len(labels)), "predictions": labels})
+    return data.predictions_as_text({"en": table}, suffix)
+
+
+def test_texts_are_split_into_words_and_spans_have_their_places(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    texts = ["Anna  Kowalski's in 東京.", "Ende"]
+    labels = [["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"], ["O"]]
+    entities = [
+        [
+            {"type": "PER", "text": "Anna  Kowalski's", "begin": 0, "end": 16},
+            {"type": "LOC", "text": "東京", "begin": 20, "end": 22},
+        ],
+        [],
+    ]
+    words = [["Anna", "Kowalski's", "in", "東", "京", "."], ["Ende"]]
+    expected = [
+        {"text": text, "words": found, "prediction": tags, "entities": spans}
+        for text, found, tags, spans in zip(texts, words, labels, entities, strict=True)
+    ]
+    (tmp_path / "a.txt").write_text("\n".join(texts), encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": i, "text": x}) + "\n" for i, x in enumerate(texts)))
+    (tmp_path / "a.csv").write_text("id,satz\n" + "".join(f"{i},{x}\n" for i, x in enumerate(texts)), encoding="utf-8")
+    pq.write_table(pa.table({"id": [0, 1], "text": texts}), tmp_path / "a.parquet")
+    for name in ("a.txt", "a.jsonl", "a.csv", "a.parquet"):
+        options = {"text_column": "satz"} if name == "a.csv" else {}
+        found = predicting(sample_tokenizer_dir, tmp_path / name, labels, **options)
+        for number, (line, row) in enumerate(zip(found.splitlines(), expected, strict=True)):
+            own = {key: value for key, value in row.items() if key != "text" or name != "a.csv"}
+            more = {} if name == "a.txt" else {"id": str(number) if name == "a.csv" else number}
+            more |= {"satz": texts[number]} if name == "a.csv" else {}
+            assert json.loads(line) == own | more
+    columns = predicting(sample_tokenizer_dir, tmp_path / "a.txt", labels, ".conll")
+    assert columns == "Anna\tB-PER\nKowalski's\tI-PER\nin\tO\n東\tB-LOC\n京\tI-LOC\n.\tO\n\nEnde\tO\n\n"
+    # Words that were given stay as they are; their places are those in all of them with blanks between.
+    (tmp_path / "b.jsonl").write_text('{"id": "x", "tokens": ["in", "New York", "."]}\n', encoding="utf-8")
+    (row,) = map(json.loads, predicting(sample_tokenizer_dir, tmp_path / "b.jsonl", [["O", "I-LOC", "O"]]).splitlines())
+    assert row["prediction"] == ["O", "I-LOC", "O"]
+    assert row["entities"] == [{"type": "LOC", "text": "New York", "begin": 3, "end": 11}]
+    assert row.keys() == {"id", "tokens", "prediction", "entities"}
+    # Columns, as an empty line says; labels of single words are no spans.
+    (tmp_path / "c.txt").write_text("in\nRom\n\n", encoding="utf-8")
+    found = predicting(sample_tokenizer_dir, tmp_path / "c.txt", [["ADP", "NOUN"]], label_names=["ADP", "NOUN"])
+    assert json.loads(found) == {"tokens": ["in", "Rom"], "prediction": ["ADP", "NOUN"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "a", "entities": []}, r"a\.jsonl: has a column 'entities', which the predictions need"),
+        ({"satz": "a"}, r"a\.jsonl, line 1: neither words in column 'tokens' nor a text in 'text'"),
+        ({"tokens": 1}, r"a\.jsonl, line 1: column 'tokens' is 1; it must be a list"),
+    ],
+)
+def test_rows_without_words_or_with_predictions_are_refused(
+    row: dict[str, object], message: str, tmp_path: Path, sample_tokenizer_dir: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    data = TokenLabels(str(sample_tokenizer_dir), predict_path=str(path), predict_language="en", label_names=["A", "B"])
+    with pytest.raises(InputError, match=message):
+        data.check_output(".jsonl") or data.read("predict", "en", [path])
+
+
+@given(st.text())
+def test_words_of_a_text_are_all_that_is_no_blank(text: str) -> None:
+    spans = split_words(text)
+    covered = [place for begin, end in spans for place in range(begin, end)]
+    assert covered == sorted(set(covered))
+    left = {character for place, character in enumerate(text) if place not in set(covered)}
+    assert all(unicodedata.category(character)[0] in "ZC" for character in left)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't, U.S-led 1,000.5 km/h?", ["Don't", ",", "U.S-led", "1,000.5", "km", "/", "h", "?"]),
+        ("नमस्ते दुनिया।", ["नमस्ते", "दुनिया", "।"]),
+        ("สวัสดี OK", ["ส", "วั", "ส", "ดี", "OK"]),
+        ("a,b 3,4", ["a", ",", "b", "3,4"]),
+        ("-x- 'a'", ["-", "x", "-", "'", "a", "'"]),
+    ],
+)
+def test_words_of_many_scripts(text: str, words: list[str]) -> None:
+    assert [text[begin:end] for begin, end in split_words(text)] == words
 
 
 WORD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1, max_size=5)
