@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from . import __version__
-from .lines import one_line
+from .lines import plain
 from .registry import UnknownNameError, did_you_mean, entries, find
 
 USAGE = """\
@@ -222,8 +222,7 @@ def let_threads_sleep() -> None:
 def usage_error(message: str) -> int:
     """Print a message to stderr and return the exit code of a user's mistake."""
     # It quotes files, and a terminal obeys what some characters say.
-    shown = "\n".join(map(one_line, message.split("\n")))
-    print(f"ernie-m: {shown}", file=sys.stderr)
+    print(f"ernie-m: {plain(message)}", file=sys.stderr)
     return 2
 
 

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from ernie_m.errors import InputError
 from ernie_m.files import write_text
 
+from .lines import as_cell
 from .record import save_table
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -115,7 +116,13 @@ def write(source: Path, rows: pyarrow.Table, output: Path, tables: Mapping[str, 
             f"{source}: has {rows.num_rows} rows but {added.num_rows} were predicted; did it change meanwhile?"
         )
     for name in added.column_names:
-        rows = rows.append_column(name, added.column(name))
+        column = added.column(name)
+        if output.suffix in (".csv", ".tsv") and pyarrow.types.is_string(column.type):
+            # The texts of a network are anybody's; those of the rows are the user's.
+            column = pyarrow.array(
+                [None if text is None else as_cell(text) for text in column.to_pylist()], column.type
+            )
+        rows = rows.append_column(name, column)
     if output.suffix == ".parquet":
         save_table(output, rows)
     else:

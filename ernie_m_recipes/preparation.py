@@ -6,12 +6,16 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
 from ernie_m.errors import InputError
 
 from .compat import JsonargparseDeprecationWarning
+from .lines import plain
+
+_format_warning = warnings.formatwarning
 
 
 def refuse_shadows() -> None:
@@ -38,6 +42,12 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(made_plain)
+    if warnings.formatwarning is not plain_warning:
+        global _format_warning
+        _format_warning, warnings.formatwarning = warnings.formatwarning, plain_warning
     if not sys.stderr.isatty():
         disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -46,6 +56,17 @@ def is_worth_reading(entry: logging.LogRecord) -> bool:
     """Say whether a message of Lightning's is worth showing."""
     message = entry.getMessage()
     return "litlogger" not in message and "`weights_only` was not set" not in message
+
+
+def made_plain(entry: logging.LogRecord) -> bool:
+    """Leave out of a message what controls a terminal: it may quote labels and names of files that are anybody's."""
+    entry.msg, entry.args = plain(entry.getMessage()), None
+    return True
+
+
+def plain_warning(*args: Any, **kwargs: Any) -> str:
+    """Return a warning as it is shown, without what controls a terminal."""
+    return plain(_format_warning(*args, **kwargs))
 
 
 def prepare() -> None:

@@ -27,6 +27,7 @@ from ernie_m.files import file_name, whole
 
 from . import __version__
 from .documents import read_json, write_json, write_yaml
+from .preparation import made_plain
 from .references import taken
 from .registry import asset_root
 from .targets import CONFIG, RECORD
@@ -222,6 +223,7 @@ class RunRecord(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.handler = logging.FileHandler(self.folder / LOG, encoding="utf-8")
+        self.handler.addFilter(made_plain)
         self.handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self.before.setTarget(self.handler)
         self.before.flush()

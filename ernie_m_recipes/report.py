@@ -14,7 +14,7 @@ from ernie_m.files import write_text
 
 from . import markdown
 from .comparison import Comparison, Run, ScoreOverSeeds, compare, groups_of, read_run
-from .lines import one_line
+from .lines import as_cell, one_line
 from .preparation import prepare
 from .report_page import as_html
 from .tables import print_table
@@ -93,11 +93,6 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
             for metric, one in by_metric.items():
                 writer.writerow([*map(as_cell, [*start, language, metric]), *asdict(one).values()])
     return text.getvalue()
-
-
-def as_cell(text: str) -> str:
-    """Return a text that spreadsheet programs take for no formula (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def as_json(comparisons: Sequence[Comparison]) -> str:

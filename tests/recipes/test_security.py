@@ -4,17 +4,20 @@ import errno
 import html
 import inspect
 import json
+import logging
 import os
 import pickle
 import re
 import shutil
 import sys
+import warnings
 import zipfile
 from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
 import yaml
@@ -24,14 +27,16 @@ from safetensors import safe_open
 
 import datamodules
 import lightning_modules
+from datamodules.reading import read_whole
 from ernie_m import ErnieMTokenizer, load_tokenizer
 from ernie_m.errors import InputError
 from ernie_m.files import check_links, file_name
-from ernie_m_recipes import documents, listed, markdown, trust
+from ernie_m_recipes import documents, listed, markdown, predictions, trust
 from ernie_m_recipes.__main__ import main
 from ernie_m_recipes.class_paths import class_at
 from ernie_m_recipes.devices import STARTED_BY
 from ernie_m_recipes.lines import one_line
+from ernie_m_recipes.preparation import quieten
 from ernie_m_recipes.targets import in_a_line
 from lightning_modules import networks
 
@@ -1135,6 +1140,26 @@ def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
     code, out, _ = ernie_m("report", folder, "--stage", "validate")
     assert "-> [2J" in out.replace("  ", " ")
     assert "\x1b" not in out
+
+
+def test_labels_control_neither_terminal_nor_spreadsheet(tmp_path: Path, monkeypatch) -> None:
+    """They are quoted by the log and warnings, and written beside rows; numbers and signs stay as they are."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    quieten()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            entry = logging.makeLogRecord({"msg": "train/en: %s", "args": ("a\x1b]0;title\x07 3\nb",)})
+            assert handler.filter(entry)
+            assert entry.getMessage() == "train/en: a ]0;title  3\nb"
+    assert "\x1b" not in warnings.formatwarning(UserWarning("a\x1b[2Jb"), UserWarning, "file", 1)
+    texts = ["=1+1", "@sum", "-1", "+", "a", None]
+    tables = {"en": pyarrow.table({"example_id": range(6), "prediction": texts})}
+    for suffix, expected in ((".csv", ["'=1+1", "'@sum", "-1", "+", "a", ""]), (".jsonl", texts)):
+        rows = pyarrow.table({"text": ["=own"] * 6})
+        predictions.write(tmp_path / "in.csv", rows, tmp_path / f"out{suffix}", tables)
+        written = read_whole(tmp_path / f"out{suffix}")
+        assert written["prediction"].to_pylist() == expected
+        assert set(written["text"].to_pylist()) == {"=own"}
 
 
 HOSTILE = "<img src=x> [a](b.c) `<b>` ``` *e* _f_ a_b <!-- &lt; | ~~g~~ # h"
