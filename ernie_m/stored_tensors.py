@@ -138,7 +138,7 @@ def check_archive(path: Path) -> None:
         InputError: A part of it is packed, its list of tensors is far larger than one of any network or asks for
             memory, or it cannot be read.
     """
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         with path.open("rb") as file:
             if path.stat().st_size and mmap(file.fileno(), 0, access=ACCESS_READ).find(_ALLOCATES) >= 0:
                 raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
@@ -150,6 +150,12 @@ def check_archive(path: Path) -> None:
         raise
     except Exception as error:  # zipfile raises anything from BadZipFile to RuntimeError for what it cannot read
         raise InputError(f"{path}: not a readable archive ({error}); {_FETCH_AGAIN}") from error
+
+
+def _is_archive(path: Path) -> bool:
+    """Tell as torch does, by the first bytes: zipfile also finds an archive behind something else."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
@@ -174,7 +180,7 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
     """
     check_archive(path)
     try:
-        with FakeTensorMode() if zipfile.is_zipfile(path) else contextlib.nullcontext():
+        with FakeTensorMode() if _is_archive(path) else contextlib.nullcontext():
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises what its pickle and archive readers raise, of no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -242,6 +242,10 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
         elif damage in ("memory", "old memory"):
             zipped = damage == "memory"
             torch.save({"a": bytearray(5)}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+            if not zipped:
+                # Which zipfile would take for the whole.
+                with zipfile.ZipFile(source / "pytorch_model.bin", "a") as archive:
+                    archive.writestr("x.txt", "x")
         elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
             others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
             others["repeated"] = torch.zeros(1).expand(10**8)
