@@ -161,8 +161,12 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
         raise _unreachable(root, error) from error
 
 
+class NotHereError(InputError):
+    """Data lie on the Hub, which cannot be asked."""
+
+
 def _unreachable(dataset: str, error: Exception) -> InputError:
-    return InputError(
+    return NotHereError(
         f"path is '{dataset}', which is no folder here, and the Hub gave nothing: {_first_line(error)} To work without"
         f" it, fetch the data where the Hub can be reached, with hf download {dataset} --repo-type dataset --local-dir"
         " FOLDER, and set path to that folder."

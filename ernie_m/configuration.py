@@ -38,13 +38,19 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
         place: Where they stand, for the message.
 
     Raises:
-        InputError: A field asks for more layers, labels or positions than any encoder has, or for files elsewhere.
+        InputError: A field asks for more layers, labels or positions than any encoder has, for files elsewhere, or for
+            weights of few bits.
     """
     for name, value in fields.items():
         if isinstance(value, Mapping) and not name.endswith(("2label", "2id")):
             check_fields(value, place)
         if name in _LEADING_ELSEWHERE and isinstance(value, str):
             raise InputError(f"{place}: {name} is {value[:40]!r}, by which files elsewhere would be read; remove it")
+        if name == "quantization_config" and value:
+            raise InputError(
+                f"{place} has a quantization_config; weights of few bits are not fine-tuned, and reading them imports"
+                " other packages. Name the checkpoint that they were made from"
+            )
         for word, most in _MOST.items():
             if word in name and _is_number(value) and value > most:
                 raise InputError(f"{place}: {name} is {str(value)[:40]}; {most:,} are the most that can be built")

@@ -68,7 +68,7 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
         homes.append(root.parents[1] / "blobs")
     for path in _content(folder):
         leads_out = path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes)
-        if leads_out and path.suffix not in admitted:
+        if leads_out and not (path.suffix in admitted and path.is_file()):
             raise InputError(
                 f"{path} is a link out of {folder}; what it leads to would be taken along. Put a copy there"
             )

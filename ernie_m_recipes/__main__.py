@@ -6,7 +6,8 @@
 
 import argparse
 import os
-import shutil
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,7 +26,7 @@ Recipes
   cp NAME [TARGET]            copy one, to edit it
   estimate NAME [--steps N] ...
                               say what memory and time one needs here, from a few measured steps
-  check [NAME ...]            parse recipes with their fragments and test their rules, without training
+  check [NAME ...]            parse recipes with their fragments, test their rules; of those named, read the data
 
 Runs
   fit --config NAME ...       train, test the checkpoint that counts, export it; `fit RUN` continues a run
@@ -97,7 +98,11 @@ def copy_entry(arguments: Sequence[str]) -> int:
         return usage_error(f"cp: {target} exists; name another target or remove it first")
     if not target.parent.is_dir():
         return usage_error(f"cp: there is no folder {target.parent}; make it first")
-    shutil.copyfile(entry.path, target)
+    # The copy's header has the copy's own command.
+    text = entry.path.read_text(encoding="utf-8")
+    command = re.compile(rf"^(# Run:.*--config ){re.escape(entry.name)}(?=\s|$)", re.MULTILINE)
+    own = command.sub(lambda found: found[1] + shlex.quote(str(target)), text)
+    target.write_text(own, encoding="utf-8", newline="\n")
     stage = "test" if any(line.startswith("Run:") and "ernie-m test" in line for line in entry.header) else "fit"
     how = stage if entry.kind == "recipe" else "fit --config RECIPE"
     print(f"{target}: edit it, then run `ernie-m {how} --config {target}`")
@@ -105,8 +110,8 @@ def copy_entry(arguments: Sequence[str]) -> int:
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Parse recipes with their fragments and test their rules (`ernie-m check`)."""
-    description = "Parse recipes with their fragments and test their rules, without training."
+    """Parse recipes with their fragments, test their rules and read their data (`ernie-m check`)."""
+    description = "Parse recipes with their fragments, test their rules and read their data, without training."
     parser = argparse.ArgumentParser("ernie-m check", description=description)
     parser.add_argument("names", nargs="*", metavar="NAME", help="names or files of recipes; all of them by default")
     add_trust(parser)

@@ -1,4 +1,4 @@
-"""`ernie-m check`: parses recipes alone and with their fragments and tests their rules, without training."""
+"""`ernie-m check`: parses recipes with their fragments, tests their rules and reads their data, without training."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -7,8 +7,10 @@ from typing import Any
 
 from ernie_m.errors import InputError
 
+from .check_data import look
 from .class_paths import instance_of
 from .cli import RecipeCLI
+from .lines import plain
 from .preparation import prepare
 from .record import shown_config
 from .registry import Entry, entries, find, resolve_config
@@ -86,6 +88,17 @@ def check_recipe(
     return 1 + len(fitting), found
 
 
+def data_of(path: Path, trusted: Sequence[str]) -> Any:
+    """Return the data module of a recipe in which nothing is wrong.
+
+    Args:
+        path: Its file.
+        trusted: As in `problems`.
+    """
+    words = ["--config", str(path), *(["--trust-classes", ",".join(trusted)] if trusted else [])]
+    return instance_of(parser().settings_of(parse("fit", words))["data"])
+
+
 def main(names: Sequence[str], trusted: Sequence[str] = ()) -> int:
     """Check recipes, print every problem, and return the exit code.
 
@@ -102,14 +115,19 @@ def main(names: Sequence[str], trusted: Sequence[str] = ()) -> int:
     else:
         recipes = [(entry.name, entry.path) for entry in entries("recipe")]
     fragments = entries("fragment")
+    packaged = {entry.path for entry in entries("recipe")}
     width = max(len(name) for name, _ in recipes)
     total, wrong = 0, 0
     for name, path in recipes:
         count, found = check_recipe(name, path, fragments, trusted)
+        seen = list(look(data_of(path, trusted), path in packaged)) if names and not found else []
+        found += [line for line, is_wrong in seen if is_wrong]
         total, wrong = total + count, wrong + len(found)
         fine = f"fine, alone and with {count - 1} fragments"
-        print(f"{name:{width}}  {fine if not found else f'{len(found)} problems'}", flush=True)
-        for problem in found:
-            print(f"  {problem}", flush=True)
+        print(plain(f"{name:{width}}  {fine if not found else f'{len(found)} problems'}"), flush=True)
+        for line in (*found, *(line for line, is_wrong in seen if not is_wrong)):
+            print(plain(f"  {line}"), flush=True)
     print(f"{len(recipes)} recipes, {total} combinations, {wrong} problems")
+    if not names:
+        print("their data were not looked at; name a recipe for that")
     return 2 if wrong else 0

@@ -192,8 +192,7 @@ class RecipeCLI(StageCLI):
         self.precision = {"asked": str(asked), "used": str(settings.trainer.precision)}
         if is_data_parallel(settings.trainer.strategy) and runs_alone(settings.trainer):
             settings.trainer.strategy = "auto"
-        if self.config_dump["run"]["name"] != settings.run.name:
-            raise InputError(f"run.name is {self.config_dump['run']['name']}; it names a folder, so write it out")
+        self.refuse_content_by_reference()
         settings.run.name = settings.run.name or self.call.name
         self.config_dump["run"]["name"] = settings.run.name
         if settings.trainer.fast_dev_run or self.call.output is not None or self.call.is_rehearsal:
@@ -207,6 +206,22 @@ class RecipeCLI(StageCLI):
         # Processes that Lightning starts run this same command and must find the same folder.
         os.environ[record.FOLDER_VARIABLE] = str(self.folder)
         place_loggers(settings.trainer.logger, self.folder)
+
+    def refuse_content_by_reference(self) -> None:
+        """Refuse variables of the environment in what becomes part of weights, predictions and names of files.
+
+        Raises:
+            InputError: There is one.
+        """
+        data, model = (rules.arguments(self.config_dump, part) for part in ("data", "model"))
+        contents = {
+            "run.name": self.config_dump["run"]["name"],
+            **{f"data.{name}": data.get(name) for name in ("label_names", "prefix")},
+            "model.label_names": model.get("label_names"),
+        }
+        for key, value in contents.items():
+            if "${oc.env" in str(value):
+                raise InputError(f"{key} is {value}; it becomes part of what a run writes, so write it out")
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub import constants
 from jsonargparse import set_parsing_settings
 from jsonargparse._common import parsing_settings
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
@@ -21,6 +22,7 @@ __all__ = [
     "auto_classes",
     "class_path_of",
     "importable",
+    "without_the_hub",
     "yaml_loader",
 ]
 
@@ -96,6 +98,20 @@ def importable(allowed: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         parsing_settings.update(before)
+
+
+@contextmanager
+def without_the_hub() -> Iterator[None]:
+    """Let huggingface_hub, and transformers with it, use what is here and ask nothing, for a while.
+
+    The environment variable is read once, when it is imported.
+    """
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def yaml_loader() -> Any:

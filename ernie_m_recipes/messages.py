@@ -82,6 +82,8 @@ def explain(error: BaseException) -> str | None:
         return f"no permission to use {error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"no name of a file or folder is that long: {str(error.filename)[:60]}..."
+    if isinstance(error, RuntimeError) and "determine home directory" in text:
+        return "a path in the settings begins with ~ and a name that no user of this machine has; correct it"
     if isinstance(error, ValueError) and "embedded null" in text:
         return "a name of a file or folder in the settings holds a NUL byte; correct it"
     if any(isinstance(link, RecursionError) for link in chain(error)):

@@ -15,6 +15,7 @@ from ernie_m.errors import InputError
 from .compat import JsonargparseDeprecationWarning
 from .lines import plain
 
+_OURS = ("datamodules", "lightning_modules", "ernie_m", "ernie_m_recipes")
 _format_warning = warnings.formatwarning
 
 
@@ -64,9 +65,19 @@ def made_plain(entry: logging.LogRecord) -> bool:
     return True
 
 
-def plain_warning(*args: Any, **kwargs: Any) -> str:
-    """Return a warning as it is shown, without what controls a terminal."""
-    return plain(_format_warning(*args, **kwargs))
+def plain_warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """Return a warning as it is shown: one of this project's alone, others with their place in the code.
+
+    Args:
+        message: The warning.
+        category: Its class.
+        filename: The file of code that warns.
+        lineno: Its line there.
+        line: The code.
+    """
+    if Path(filename).parent.name in _OURS:
+        return plain(f"warning: {message}\n")
+    return plain(_format_warning(message, category, filename, lineno, line))
 
 
 def prepare() -> None:

@@ -215,7 +215,11 @@ def test_prediction_checks_its_files_first(tiny_checkpoint: Path, refused) -> No
 def test_cp_never_overwrites(ernie_m, tmp_path: Path) -> None:
     target = tmp_path / "mine.yaml"
     assert ernie_m("cp", "xnli/smoke", target)[0] == 0
-    assert target.read_text(encoding="utf-8") == (ROOT / "recipes" / "xnli" / "smoke.yaml").read_text(encoding="utf-8")
+    original = (ROOT / "recipes" / "xnli" / "smoke.yaml").read_text(encoding="utf-8")
+    copied = target.read_text(encoding="utf-8")
+    # Its header has its own command.
+    assert f"ernie-m fit --config {target}" in copied
+    assert copied == original.replace("--config xnli/smoke", f"--config {target}", 1)
     target.write_text("# edited\n", encoding="utf-8")
     code, _, err = ernie_m("cp", "xnli/smoke", target)
     assert (code, target.read_text(encoding="utf-8")) == (2, "# edited\n")

@@ -181,6 +181,37 @@ def test_check_prints_all_problems_at_once_and_exits_2(tmp_path: Path, ernie_m) 
     assert ernie_m("check", "trainer/fsdp")[0] == 2
 
 
+def test_check_reads_the_data_of_a_recipe_that_is_named(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, ernie_m
+) -> None:
+    """It says of them what `fit` would; of a template of the package's, that it did not look."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ernie_m_recipes.check.entries", lambda kind: [] if kind == "fragment" else RECIPES)
+    code, out, _ = ernie_m("check", "custom/pair_classification")
+    assert code == 0
+    assert "train/en: not looked at: data/train.en.csv: no file" in out
+    assert ernie_m("cp", "custom/pair_classification", "mine.yaml")[0] == 0
+    code, out, _ = ernie_m("check", "mine.yaml")
+    assert code == 2
+    assert "train/en: data/train.en.csv: no file" in out
+    rows = [f"{'a house ' * (5 * number)},b,{'yes' if number % 4 else 'no'}" for number in range(1, 9)]
+    Path("a.csv").write_text("question,answer,verdict\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    recipe = yaml.safe_load(Path("mine.yaml").read_text(encoding="utf-8"))
+    recipe["model"]["init_args"]["backbone"] = str(tiny_checkpoint)
+    files = {"train_files": {"en": "a.csv"}, "validation_files": {"en": "a.csv"}, "test_files": None}
+    recipe["data"]["init_args"] |= {**files, "max_length": 32}
+    for column, expected in (("verdict", 0), ("label", 2)):
+        recipe["data"]["init_args"]["label_column"] = column
+        Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        code, out, _ = ernie_m("check", "mine.yaml")
+        assert code == expected, out
+        if expected:
+            assert "train/en: a.csv: no column 'label'" in out
+        else:
+            assert "train/en: 8 rows of a.csv: 8 texts: yes 6, no 2; " in out
+            assert "fill max_length and may be cut" in out
+
+
 PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
 NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/", "custom/token_labels"))]
 PRETRAINING = [entry for entry in RECIPES if entry.name.startswith("pretraining/")]

@@ -250,7 +250,8 @@ def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], fol
 
 
 @pytest.mark.parametrize("field", [{"backbone": "stranger/evil"}, {"transformers_weights": "x.safetensors"},
-                                   {"text_config": {"backbone": "stranger/evil"}}])  # fmt: skip
+                                   {"text_config": {"backbone": "stranger/evil"}},
+                                   {"text_config": {"quantization_config": {"quant_method": "torchao"}}}])  # fmt: skip
 def test_a_configuration_names_no_other_network(
     field: dict[str, Any], folder: Path, quick: list[str], tiny_checkpoint: Path, ernie_m
 ) -> None:
@@ -266,7 +267,7 @@ def test_a_configuration_names_no_other_network(
     for words in (["validate", folder], ["export", folder, "made"], fit):
         code, _, err = ernie_m(*words)
         assert code == 2
-        assert "by which files elsewhere would be read" in err
+        assert "by which files elsewhere would be read" in err or "has a quantization_config" in err
 
 
 def test_weights_of_any_name_bound_the_network(
@@ -525,6 +526,15 @@ def test_links_of_the_hubs_cache_are_its_own(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match=r"config\.json is a link out of"):
                 check_links(folder)
+    # Weights may be links, folders of their names not.
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (tmp_path / "private.bin").write_bytes(b"")
+    (weights / "pytorch_model.bin").symlink_to(tmp_path / "private.bin")
+    check_links(weights, (".bin",))
+    (weights / "l.bin").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a link out of"):
+        check_links(weights, (".bin",))
 
 
 def test_a_backbone_takes_no_other_file_along(
@@ -784,6 +794,13 @@ def test_the_checkpoint_that_counts_is_one_of_two(folder: Path, trained: Path, e
         assert "no checkpoint" in err
 
 
+def test_the_home_of_nobody_is_named(folder: Path, ernie_m) -> None:
+    change_arguments(folder / "config.yaml", "data", path="~nosuchuser/x")
+    code, _, err = ernie_m("test", folder)
+    assert code == 2
+    assert "begins with ~ and a name that no user" in err
+
+
 def test_the_cache_of_a_folder_is_not_used(folder: Path, tmp_path: Path, monkeypatch, ernie_m) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     change_arguments(folder / "config.yaml", "data", cache_dir=str(tmp_path / "elsewhere"))
@@ -825,6 +842,10 @@ def test_values_of_the_environment_stay_there(
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, "--config", "own.yaml")
     assert code == 0, err
     (run,) = Path("runs").glob("xnli/transfer_base/*")
+    Path("prefix.yaml").write_text("data: {init_args: {prefix: '${oc.env:PLACE}'}}\n", encoding="utf-8")
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, "--config", "prefix.yaml")
+    assert code == 2
+    assert "data.prefix is ${oc.env:PLACE}; it becomes part of what a run writes" in err
     code, _, err = ernie_m("export", run, "made", "--trust-env", "PLACE,LENGTH")
     assert code == 0, err
     settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

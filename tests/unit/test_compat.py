@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from ernie_m_recipes.compat import (
     JsonargparseDeprecationWarning,
@@ -22,6 +23,7 @@ from ernie_m_recipes.compat import (
     auto_classes,
     class_path_of,
     importable,
+    without_the_hub,
     yaml_loader,
 )
 from ernie_m_recipes.documents import only_true_and_false
@@ -88,6 +90,13 @@ class Recorded(StageCLI):
 
     def before_fit(self) -> None:
         self.steps.append("run")
+
+
+def test_the_hub_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with without_the_hub(), pytest.raises(OSError, match=r"couldn't connect to|offline mode|cached files"):
+        AutoConfig.from_pretrained("nobody/nothing", cache_dir=tmp_path)
+    assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.filterwarnings("ignore:.*LightningCLI's args parameter")
