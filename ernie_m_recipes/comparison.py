@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.tatoeba import LANGUAGES as TATOEBA_LANGUAGES
+from ernie_m import BUNDLED
 from ernie_m.errors import InputError
 from ernie_m.files import check_links
 from lightning_modules.evaluating import takes_all
@@ -47,6 +48,7 @@ class Run:
         changes: Where its settings are not those of the packaged recipe of its name, as `key: recipe's -> run's`; None
             where no recipe has that name.
         card: The row of the card that its recipe names.
+        other: What the network is, where it is none of those that the card is about.
         results: Language to metric to share; `mean` is a language.
         confusion: Language to how often each label (row) was taken for each (column); empty where the task has none.
         labels: The labels of the rows and columns.
@@ -60,6 +62,7 @@ class Run:
     is_whole: bool
     changes: list[str] | None
     card: CardRow | None
+    other: str | None
     results: ResultsByLanguage
     confusion: Mapping[str, list[list[int]]]
     labels: list[str]
@@ -173,10 +176,26 @@ def read_run(folder: Path, stage: str) -> Run | str:
             and (config["data"].get("init_args") or {}).get("test_split", "test") == "test",
             changes_of(recipe, config, record.get("stage", "fit"), record.get("precision")),
             None if None in (card.task, card.setting, card.model) else card,
+            other_network(config, record),
             results,
             confusion.get("languages", {}),
             confusion.get("labels", []),
         )
+
+
+def other_network(config: Mapping[str, Any], record: Mapping[str, Any]) -> str | None:
+    """Name the network of a run that is no ERNIE-M, or none of Baidu's; None for one that may be.
+
+    Args:
+        config: Its settings.
+        record: Its run.json.
+    """
+    backbone = (config["model"].get("init_args") or {}).get("backbone")
+    facts = record.get("network")
+    family = facts.get("family") if isinstance(facts, dict) else None
+    if backbone == BUNDLED:
+        return BUNDLED
+    return None if family in (None, "ernie_m") else f"of the family {family}"
 
 
 def changes_of(
@@ -242,6 +261,8 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         card = "the recipe names no row of the card"
     elif published is None:
         card = f"the card has no row {row.model}, {row.setting}, for {row.task}"
+    elif (other := next((run.other for run in runs if run.other), None)) is not None:
+        card, published = f"the network is {other}, and the card's are ERNIE-M's: not compared", None
     elif stage != "test":
         card, published = "the card has no scores of development data: not compared", None
     elif not all(run.is_whole for run in runs):

@@ -20,6 +20,7 @@ from .lines import one_line
 from .registry import UnknownNameError
 
 # The longest settings that this command writes have some 10 kB, the longest records some MB.
+_FRONT_MATTER = re.compile(r"---\r?\n(.*?)\r?\n---", re.DOTALL)
 LARGEST_YAML = 2**20
 LARGEST_JSON = 2**26
 DEEPEST = 50
@@ -87,7 +88,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, is too large, nested or repetitive, or holds no mapping.
     """
-    text = read_text(path, LARGEST_YAML)
+    content = _parsed(read_text(path, LARGEST_YAML), path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")
+    return content
+
+
+def read_front_matter(path: Path) -> dict[str, Any]:
+    """Read the settings at the head of a model card, between two lines of hyphens; none where there are none.
+
+    Args:
+        path: A Markdown file in UTF-8.
+
+    Raises:
+        InputError: It cannot be read, is too large, nested or repetitive.
+    """
+    head = _FRONT_MATTER.match(read_text(path, LARGEST_YAML))
+    content = _parsed(head[1], path) if head else None
+    return content if isinstance(content, dict) else {}
+
+
+def _parsed(text: str, path: Path) -> Any:
     try:
         _check_bounds(text, path)
         content = yaml.load(text, Loader=_Loader)
@@ -99,8 +120,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     _check_characters(content, path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no settings; `ernie-m cat quickstart` shows what a recipe looks like")
     return content
 
 

@@ -197,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     watch.on_train_end = lambda *_: report.extend(lines_of(cli, watch) if is_first_process() else [])  # type: ignore
     with warnings.catch_warnings():
         # After a few steps every network is at chance.
-        warnings.filterwarnings("ignore", message="this run collapsed")
+        warnings.filterwarnings("ignore", message="this run collapsed|on the development data")
         trainer.fit(cli.model, datamodule=cli.datamodule)
     print("\n".join(report), end="\n" if report else "")
     return 0

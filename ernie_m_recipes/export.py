@@ -1,5 +1,6 @@
 """Writes a trained network as a folder that transformers loads, with this package or without it."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from ernie_m.files import check_links, whole
 from lightning_modules import TaskModule
 
 from . import markdown
+from .base_model import Base, base_of, checked
 from .compat import auto_classes, class_path_of
 from .documents import as_written, read_json, read_yaml, write_json, write_yaml
 from .record import read_results, shown_config, versions
@@ -22,7 +24,7 @@ from .references import taken
 from .resume import load
 from .sentence_files import write_sentence_files
 from .tables import MEAN, rows_of
-from .targets import CONFIG, RECIPE, chosen_checkpoint, run_folder_of
+from .targets import CONFIG, RECIPE, RECORD, chosen_checkpoint, run_folder_of
 from .trust import Values, task_at, tokenizer_of
 
 _PAIR = re.compile(r"[a-z]{2,3}-[a-z]{2,3}")
@@ -118,9 +120,30 @@ def export_checkpoint(
         header = f"The settings that made this network. Score it: ernie-m test {target.name}"
         write_yaml(partial / RECIPE, header, shown_config(written))
         write_json(partial / FACTS, taken.hidden({"versions": versions(), "results": results}))
-        card = taken.hidden(model_card(network, written, results))
+        card = taken.hidden(model_card(network, written, results, recorded_base(checkpoint, config)))
         (partial / CARD).write_text(card, encoding="utf-8")
     return target
+
+
+def recorded_base(checkpoint: Path, config: Mapping[str, Any]) -> Base | None:
+    """Return what a run's record says of the backbone: its card was read when the run began, and is not read again.
+
+    Args:
+        checkpoint: A checkpoint of the run.
+        config: The run's settings.
+
+    Returns:
+        The base; None where the network was trained from random weights.
+    """
+    arguments = config["model"]["init_args"]
+    if arguments.get("from_scratch") and not arguments.get("init_from"):
+        return None
+    if (name := arguments.get("backbone")) in (ernie_m.BUNDLED, *ernie_m.PUBLISHED):
+        return base_of(name)
+    run = run_folder_of(checkpoint)
+    facts = {} if run is None else read_json(run / RECORD).get("network")
+    found = facts if isinstance(facts, dict) else {}
+    return checked(found.get("license"), found.get("base_model"))
 
 
 def task_of(checkpoint: Path, trusted: Sequence[str] = ()) -> type[TaskModule]:
@@ -196,13 +219,16 @@ def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     return auto_classes(wanted)
 
 
-def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+def model_card(
+    network: PreTrainedModel, config: Mapping[str, Any], results: Mapping[str, Any], base: Base | None = None
+) -> str:
     """Return the README of an exported folder.
 
     Args:
         network: The network.
         config: The run's settings.
         results: Its results.json; may be empty.
+        base: What it was made of; None where it was trained from random weights.
     """
     arguments = config["data"].get("init_args", {})
     names = set(results.get("test") or results.get("validate") or {}) - {MEAN}
@@ -211,9 +237,8 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     languages = sorted({language for part in parts for language in part})
     code = isinstance(network, ernie_m.ErnieMPreTrainedModel)
     front: dict[str, Any] = {"library_name": "transformers"}
-    if code:
-        # Others' weights have their publishers' licences.
-        front["license"] = "mit" if config["model"]["init_args"].get("backbone") == ernie_m.BUNDLED else "apache-2.0"
+    if base is not None:
+        front |= {name: value for name, value in base._asdict().items() if value is not None}
     front["tags"] = [network.config.model_type, "cross-lingual"]
     if languages:
         front["language"] = languages
@@ -227,6 +252,7 @@ def model_card(network: PreTrainedModel, config: Mapping[str, Any], results: Map
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
     lines += usage(config["model"], str(arguments.get("prefix") or ""))
+    lines += applied(config, network)
     if results:
         lines += scores_section(results)
     lines += ["## Made with", ""]
@@ -287,6 +313,28 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
     else:
         return before
     return [*before, text, ""]
+
+
+def applied(config: Mapping[str, Any], network: PreTrainedModel) -> list[str]:
+    """Return the lines that show a classifier at work; none for other tasks, whose use takes more than a line.
+
+    Args:
+        config: The run's settings.
+        network: The network.
+    """
+    if not type(network).__name__.endswith("ForSequenceClassification"):
+        return []
+    arguments = config["data"].get("init_args", {})
+    text = json.dumps(f"{arguments.get('prefix') or ''}A text.", ensure_ascii=False)
+    length = json.dumps(arguments.get("max_length"))
+    return [
+        "```python",
+        "# Pairs: tokenizer(first, second, ...)",
+        f'batch = tokenizer({text}, truncation=True, max_length={length}, return_tensors="pt")',
+        "print(model.config.id2label[model(**batch).logits.argmax().item()])",
+        "```",
+        "",
+    ]
 
 
 def scores_section(results: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import file_name, whole
 
 from . import __version__
+from .base_model import network_facts
 from .documents import read_json, write_json, write_yaml
 from .preparation import made_plain
 from .references import taken
@@ -246,6 +247,8 @@ class RunRecord(Callback):
             devices=devices(trainer),
             data=fingerprints,
         )
+        if not self.continued:
+            self.note(network=network_facts(trainer.lightning_module))
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""

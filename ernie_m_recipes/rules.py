@@ -116,6 +116,8 @@ def validation(settings: Settings) -> Iterator[str]:
         return
     data, trainer = arguments(settings, "data"), settings["trainer"]
     languages = list(data.get("validation_languages") or data.get("validation_files") or [])
+    named = [data[key] for key in ("validation_languages", "validation_files", "validation_pairs") if key in data]
+    has_none = bool(named) and not any(named) and not data.get("held_out")
     callbacks = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
     monitors = {"checkpoint.monitor": settings["checkpoint"]["monitor"]}
     for callback in callbacks:
@@ -126,6 +128,8 @@ def validation(settings: Settings) -> Iterator[str]:
         if monitor is None:
             if key != "checkpoint.monitor":
                 yield f"{key} is null; name a score such as val/accuracy"
+        elif has_none:
+            yield f"{key} is {monitor!r}, but there are no validation data; name some, or set it to null"
         elif parts[0] != "val" or len(parts) not in (2, 3):
             yield f"{key} is {monitor!r}; scores are called val/accuracy or val/en/accuracy"
         elif (known := scores_of(settings)) and parts[-1] not in known and not parts[-1].startswith("layer_"):

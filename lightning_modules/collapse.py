@@ -10,6 +10,7 @@ from .metrics import LanguageScores
 
 # How far above guessing a run must be for a language to tell; below it, small development data say nothing.
 _TELLING = 0.1
+_REMEDY = "Try another seed, a lower learning_rate, a longer warm-up (warmup_ratio) or a larger global_batch_size"
 
 
 class DevelopmentRecord:
@@ -60,6 +61,26 @@ class DevelopmentRecord:
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"the checkpoint is damaged, its best_on_dev or validations: {error}") from error
 
+    def hint(self, trained: Iterable[str] | None) -> str | None:
+        """Say so where a run that may be too small for a verdict was never better than one answer for all.
+
+        Args:
+            trained: The languages of the training data; None for all.
+
+        Returns:
+            A message; None where the run was better, or those languages were not validated.
+        """
+        best = self._best(trained)
+        if not best or any(round(correct) > round(chance * total) for correct, total, chance in best.values()):
+            return None
+        return (
+            "on the development data of its training languages this run was never better than giving all examples the "
+            f"most frequent label: {_shown(best)}. {_REMEDY}"
+        )
+
+    def _best(self, trained: Iterable[str] | None) -> dict[str, tuple[float, float, float]]:
+        return {language: self.best[language] for language in trained or self.best if language in self.best}
+
     def verdict(self, trained: Iterable[str] | None) -> str | None:
         """Say so where the run never got better than guessing.
 
@@ -73,7 +94,7 @@ class DevelopmentRecord:
         Returns:
             A message with what to try; None where the run learnt something or those languages were not validated.
         """
-        best = {language: self.best[language] for language in trained or self.best if language in self.best}
+        best = self._best(trained)
         significance = 1e-3 / max(1, len(best) * self.validations)
         guessing = {
             language: scores.is_at_chance(round(correct), round(total), chance, significance)
@@ -82,13 +103,15 @@ class DevelopmentRecord:
         }
         if not guessing or not all(guessing.values()):
             return None
-        found = ", ".join(
-            f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
-            for language, (correct, total, chance) in best.items()
-            if language in guessing
-        )
+        at_chance = {language: best[language] for language in guessing}
         return (
-            f"this run collapsed: on the development data of its training languages it stayed at chance: {found}. Try "
-            "another seed, a lower learning_rate, a longer warm-up (warmup_ratio) or a larger global_batch_size; large "
-            "models collapse more often than base ones"
+            "this run collapsed: on the development data of its training languages it stayed at chance: "
+            f"{_shown(at_chance)}. {_REMEDY}; large models collapse more often than base ones"
         )
+
+
+def _shown(best: Mapping[str, tuple[float, float, float]]) -> str:
+    return ", ".join(
+        f"{language} {correct / total:.1%} (guessing: {chance:.1%})"
+        for language, (correct, total, chance) in best.items()
+    )

@@ -204,8 +204,11 @@ class EvaluatingModule(SteppingModule):
         report = self.collapse_report()
         if "mean" in self.results and self._record.best:
             self.results["mean"]["collapsed"] = float(report is not None)
-        if report is not None:
-            rank_zero_warn(report)
+        if said := report or self._record.hint(self._trained_languages()):
+            rank_zero_warn(said)
+
+    def _trained_languages(self) -> list[str] | None:
+        return getattr(getattr(processes.trainer_of(self), "datamodule", None), "train_languages", None)
 
     def collapse_report(self) -> str | None:
         """Say whether the run stayed at chance on the development data of its training languages.
@@ -213,8 +216,7 @@ class EvaluatingModule(SteppingModule):
         Returns:
             A message with what to try; None where the run learnt something or those data were not validated.
         """
-        data = getattr(processes.trainer_of(self), "datamodule", None)
-        return self._record.verdict(getattr(data, "train_languages", None))
+        return self._record.verdict(self._trained_languages())
 
 
 def takes_all(limit: float | None) -> bool:

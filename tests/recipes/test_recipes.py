@@ -149,6 +149,7 @@ def test_a_fragment_has_a_description_and_goes_with_a_recipe(fragment: Entry) ->
         ({"checkpoint": {"monitor": "accuracy"}}, "scores are called"),
         ({"checkpoint": {"monitor": "val/en/f1"}}, "this task's scores are val/en/accuracy, val/en/macro_f1"),
         ({"checkpoint": {"monitor": "val/loss"}}, "this task's scores are val/accuracy, "),
+        ({"data": {"init_args": {"validation_languages": []}}}, "but there are no validation data; name some"),
         ({"run": {"exprt": True}}, "did you mean run.export"),
     ],
 )
@@ -370,9 +371,9 @@ def test_named_entities_through_every_command(
     code, out, err = ernie_m("report", run, "--output", "report.html")
     assert code == 0, err
     assert "card: the card's row ERNIE-M, Fine-tune on English dataset, for conll; presumably over tokens" in out
-    code, _, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.jsonl")
+    code, _, err = ernie_m("predict", run, "--input", tiny_conll / "deu.testb", "--output", "out.csv")
     assert code == 2
-    assert "--output out.jsonl: unknown format '.jsonl'; the name must end in .conll, .txt" in err
+    assert "--output out.csv: unknown format '.csv'; the name must end in .conll, .txt, .jsonl" in err
 
 
 @pytest.mark.parametrize("command", ["fit", "estimate"])

@@ -71,6 +71,20 @@ def test_a_run_stands_beside_its_row(tmp_path: Path, ernie_m) -> None:
     assert "card: the card's row ERNIE-M, Cross-lingual Transfer, for xnli" in out
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"record": {"network": {"family": "xlm-roberta"}}}, "the network is of the family xlm-roberta"),
+        ({"backbone": "ernie-m-mini", "record": {"network": {"family": "ernie_m"}}}, "the network is ernie-m-mini"),
+    ],
+)
+def test_other_networks_are_not_set_beside_the_cards(changes: dict[str, Any], said: str, tmp_path: Path, ernie_m):
+    code, out, err = ernie_m("report", make_run(tmp_path / "a", card=TRANSFER, **changes))
+    assert code == 0, err
+    assert lines_by_language(out)["language"] == ["accuracy"]
+    assert f"card: {said}, and the card's are ERNIE-M's: not compared" in " ".join(out.split())
+
+
 def test_what_a_run_changed_in_its_recipe_is_said(tmp_path: Path, ernie_m) -> None:
     same, other = (
         make_run(tmp_path / "same", 3, TRANSFER),

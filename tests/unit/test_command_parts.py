@@ -14,12 +14,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import BertConfig, BertForSequenceClassification
 
 from datamodules.reading import read_whole
-from ernie_m import ErnieMConfig, ErnieMModel
+from ernie_m import ErnieMConfig, ErnieMForSequenceClassification
 from ernie_m.errors import InputError
 from ernie_m_recipes import predictions, record, resume
+from ernie_m_recipes.base_model import Base, base_of
 from ernie_m_recipes.callbacks import PlainProgress, StepSeed, clock
 from ernie_m_recipes.checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from ernie_m_recipes.devices import BF16_VARIABLE, cpu_has_bf16, runs_alone, supported_precision
@@ -504,17 +505,35 @@ def test_an_export_says_what_its_weights_came_from(tmp_path: Path) -> None:
         assert origin({"backbone": str(source)}) == f"fine-tuned from `{name}`"
 
 
-def test_a_model_card_has_the_licence_of_ernie_m_s_weights_alone() -> None:
+def test_a_model_card_has_the_licence_of_the_backbones_card(tmp_path: Path) -> None:
+    """Of whatever family: a licence and a base that nobody states are not made up."""
     config = {
         "run": {"name": "x"},
-        "data": {"init_args": {}},
+        "data": {"class_path": "datamodules.XNLI", "init_args": {"prefix": 'say "', "max_length": 8}},
         "model": {"class_path": "lightning_modules.SequenceClassification", "init_args": {"backbone": "some/model"}},
     }
     sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    for network, expected in (
-        (ErnieMModel(ErnieMConfig(**sizes)), {"license": "apache-2.0", "tags": ["ernie_m", "cross-lingual"]}),
-        (BertModel(BertConfig(**sizes)), {"tags": ["bert", "cross-lingual"]}),
-        (XLMRobertaModel(XLMRobertaConfig(**sizes)), {"tags": ["xlm-roberta", "cross-lingual"]}),
+    for network, family in (
+        (ErnieMForSequenceClassification(ErnieMConfig(**sizes)), "ernie_m"),
+        (BertForSequenceClassification(BertConfig(**sizes)), "bert"),
     ):
-        front = yaml.safe_load(model_card(network, config, {}).split("---\n")[1])
-        assert front == {"library_name": "transformers", **expected}
+        for base, stated in (
+            (None, {}),
+            (Base("unknown", None), {"license": "unknown"}),
+            (Base("mit", "a/b"), {"license": "mit", "base_model": "a/b"}),
+        ):
+            card = model_card(network, config, {}, base)
+            front = yaml.safe_load(card.split("---\n")[1])
+            assert front == {"library_name": "transformers", **stated, "tags": [family, "cross-lingual"]}
+            assert r'tokenizer("say \"A text.", truncation=True, max_length=8' in card
+    card = tmp_path / "README.md"
+    for text, base in (
+        ("", Base("unknown", None)),
+        ("---\nlicense: cc-by-4.0\nbase_model: x/y\n---\nText", Base("cc-by-4.0", "x/y")),
+        ("---\nlicense: [a]\nbase_model: a/b/../c\n---\n", Base("unknown", None)),
+        ("---\nlicense: *x\n---\n", Base("unknown", None)),
+    ):
+        card.write_text(text, encoding="utf-8")
+        assert base_of(str(tmp_path)) == base
+    assert base_of("ernie-m-mini") == Base("mit", "intfloat/multilingual-e5-small")
+    assert base_of("nobody/nothing") == Base("unknown", "nobody/nothing")

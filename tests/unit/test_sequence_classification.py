@@ -27,6 +27,7 @@ from ernie_m import ErnieMConfig, ErnieMForSequenceClassification, ErnieMModel
 from ernie_m.errors import InputError
 from lightning_modules import SequenceClassification, TaskModule, networks, optimization
 from lightning_modules.classifier_labels import labels_of
+from lightning_modules.collapse import DevelopmentRecord
 
 LABELS = ["entailment", "neutral", "contradiction"]
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
@@ -520,6 +521,14 @@ def test_run_at_chance_is_named_as_collapsed(tmp_path: Path) -> None:
     few = module_of(tmp_path / "backbone", learning_rate=1e-9)
     trainer_of(tmp_path).fit(few, training(2), evaluation(rows=20))
     assert few.collapse_report() is None
+    record = DevelopmentRecord()
+    for right, said in ((1 / 6, True), (2 / 12, True), (13 / 60, False)):
+        record.note({"en": {"accuracy": right, "examples": 60.0, "chance": 1 / 6}}, "accuracy")
+        assert record.verdict(["en"]) is None
+        hint = record.hint(["en"])
+        assert (hint is not None) == said
+        if hint is not None:
+            assert "never better than giving all examples the most frequent label: en 16.7% (guessing: 16.7%)" in hint
 
 
 def test_lightning_s_own_accumulation_is_refused(tmp_path: Path) -> None:

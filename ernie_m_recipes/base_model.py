@@ -1,0 +1,91 @@
+"""What a network was made of, and under which licence that is: from the backbone's own model card."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers.utils.hub import cached_file
+
+import ernie_m
+from ernie_m.errors import InputError
+
+from .documents import read_front_matter
+
+UNKNOWN = "unknown"
+"""The Hub's own word for it."""
+
+# A licence's identifier, and a repository's: what else a card may say is not taken along.
+_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.\-]{0,39}")
+_REPOSITORY = re.compile(r"[\w.\-]{1,96}/[\w.\-]{1,96}", re.ASCII)
+
+
+class Base(NamedTuple):
+    """What a backbone's card says.
+
+    Attributes:
+        license: The identifier of its licence; `UNKNOWN` where the card, or the licence, is not there.
+        base_model: Its id on the Hub, or that of what it was made of; None where there is none.
+    """
+
+    license: str
+    base_model: str | None
+
+
+def base_of(backbone: str) -> Base:
+    """Look up the card of a backbone, where it is here.
+
+    Args:
+        backbone: Short name, folder or Hub id.
+    """
+    source = ernie_m.resolve(backbone)
+    folder = Path(source).expanduser()
+    repository = None if folder.is_dir() else source
+    card = folder / "README.md" if folder.is_dir() else _cached_card(source)
+    front: Mapping[str, Any] = {}
+    if card is not None and card.is_file():
+        try:
+            front = read_front_matter(card)
+        except InputError:
+            # A card that cannot be read says nothing.
+            front = {}
+    return checked(front.get("license"), repository or front.get("base_model"))
+
+
+def checked(license: Any, base_model: Any) -> Base:
+    """Return what a card, or a record, says, where it is of the kind that it should be.
+
+    Args:
+        license: What stands for the licence.
+        base_model: What stands for the repository.
+    """
+    is_licence = isinstance(license, str) and _IDENTIFIER.fullmatch(license)
+    is_repository = isinstance(base_model, str) and _REPOSITORY.fullmatch(base_model)
+    return Base(license if is_licence else UNKNOWN, base_model if is_repository else None)
+
+
+def _cached_card(repository: str) -> Path | None:
+    found = cached_file(
+        repository,
+        "README.md",
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def network_facts(task: Any) -> dict[str, Any]:
+    """Return what run.json says of a task's network: its family, its weights, and the base that it was made of.
+
+    Args:
+        task: The task; one of the user's own may have neither network nor backbone.
+    """
+    network = getattr(task, "network", None)
+    facts: dict[str, Any] = {}
+    if network is not None:
+        facts = {"family": network.config.model_type, "weights": sum(part.numel() for part in network.parameters())}
+    source = getattr(task, "source", None)
+    if source is not None and source.from_scratch is None:
+        facts |= base_of(source.backbone)._asdict()
+    return facts
