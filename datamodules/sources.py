@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
+from ernie_m.files import check_inside, check_way
 
 from .compat import checked_datasets
 from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata
@@ -95,14 +96,26 @@ def find_source(
         return Source([reference], f"a data set of {len(reference)} rows")
     if root is None:
         path = Path(reference).expanduser()
-        return _matching(Path(), str(path), str(path))
+        source = _matching(Path(), str(path), str(path))
+        for part in source.parts:
+            if isinstance(part, Path):
+                check_way(part)
+        return source
     folder = Path(root).expanduser()
     if folder.is_dir():
-        return _matching(folder, reference, str(folder))
+        return _inside(folder, _matching(folder, reference, str(folder)))
     if folder.exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
     folder = _downloaded(root, [reference], revision, download)
     return _matching(folder, reference, f"{root}@{folder.name}")
+
+
+def _inside(folder: Path, source: Source) -> Source:
+    """What was found in a folder, where no link leads out of it."""
+    for part in source.parts:
+        if isinstance(part, Path):
+            check_inside(part, folder)
+    return source
 
 
 def _downloaded(dataset: str, patterns: Sequence[str], revision: str | None, download: bool) -> Path:

@@ -110,7 +110,7 @@ class Store:
             return False
         kept = data.kept(split, language, dataset)
         fingerprint = f"{len(dataset if kept is None else kept)} rows, sha256 {digest}, {source.name}"
-        if summary := data.summary(dataset):
+        if summary := data.summary(dataset if kept is None else dataset.select(kept)):
             rank_zero_info(f"{split}/{language}: {summary}")
             fingerprint += f" ({summary})"
         self._loaded[split, language] = LoadedRows(dataset, kept, fingerprint)

@@ -1,17 +1,19 @@
 """Classification of texts and of pairs of texts from one's own files or a data set in the Hub's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .labels import counted, labels_in, names_of
 from .reading import class_names, empty_rows, read_rows, texts_of
+from .shares import checked_shares, divided
 from .sources import Parts
 from .splits import Split
 from .store import labelled_sources
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datasets import Dataset
+
+    from .sources import Reference
 
 UNLABELLED = -100
 
@@ -39,6 +43,11 @@ class TextClassification(TaskDataModule):
             number. Numbers that a file itself names mean those names.
         label_names: The labels in order. None for those that Parquet files state, else all that occur in the training
             data, sorted, or whole numbers from the smallest to the largest.
+        validation_share: Share of a language's training file that is validation data, where it has no file of that
+            split. The labels keep their proportions; what a row belongs to depends on `split_seed` alone.
+        test_share: The same for the test.
+        group_column: Rows with the same value in this column, such as a document, stay in one split.
+        split_seed: Of that division; the same for runs of several seeds, so that they can be compared.
         args: What `TaskDataModule` takes, as `kwargs`. Of a pair the longer text is cut first.
         kwargs: See `args`.
     """
@@ -50,13 +59,29 @@ class TextClassification(TaskDataModule):
         second_column: str | None = "hypothesis",
         label_column: str = "label",
         label_names: list[str] | None = None,
+        validation_share: float = 0.0,
+        test_share: float = 0.0,
+        group_column: str | None = None,
+        split_seed: int = 1,
         **kwargs: Any,
     ) -> None:
+        # Needed as soon as files are.
+        self._shares = checked_shares(validation_share, test_share)
         super().__init__(*args, **kwargs)
+        self.group_column = group_column
+        self.split_seed = split_seed
         self.first_column = first_column
         self.second_column = second_column
         self.label_column = label_column
         self._given_labels = None if label_names is None else _checked_names(label_names)
+
+    def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
+        train = files.get(Split.TRAIN) or {}
+        self._divided = {
+            split: {name: train[name] for name in train if name not in (files.get(split) or {})}
+            for split in self._shares
+        }
+        super()._use({**files, **{split: {**(files.get(split) or {}), **own} for split, own in self._divided.items()}})
 
     @cached_property
     def label_names(self) -> list[str]:
@@ -70,7 +95,8 @@ class TextClassification(TaskDataModule):
     def _read_part(self, split: str, part: "Path | Dataset") -> pa.Table:
         texts = self._text_columns()
         labelled = split != Split.PREDICT
-        rows = read_rows([part], [*texts, self.label_column] if labelled else texts)
+        grouped = [self.group_column] if labelled and self._shares and self.group_column is not None else []
+        rows = read_rows([part], [*texts, self.label_column, *grouped] if labelled else texts)
         columns = {name: texts_of(rows, column) for name, column in zip(("first", "second"), texts, strict=False)}
         if labelled and rows.table.num_rows:
             empty_rows(rows, dict(zip(texts, columns.values(), strict=True)), "they are kept with their labels")
@@ -78,6 +104,8 @@ class TextClassification(TaskDataModule):
             labels = labels_in(rows, self.label_column, class_names(part, self.label_column)).numbers(self.label_names)
         else:
             labels = np.full(rows.table.num_rows, UNLABELLED, dtype=np.int32)
+        if grouped:
+            columns["group"] = texts_of(rows, *grouped)
         return pa.table({**columns, "labels": labels})
 
     def encode(self, table: pa.Table) -> pa.Table:
@@ -88,7 +116,21 @@ class TextClassification(TaskDataModule):
             *texts, truncation="longest_first", max_length=self.max_length, return_attention_mask=False
         )
         columns = {name: ragged(encoded[name]) for name in filling(self.tokenizer)}
-        return pa.table({**columns, "length": lengths(columns["input_ids"]), "labels": table.column("labels")})
+        more = {name: table.column(name) for name in ("group", "labels") if name in table.column_names}
+        return pa.table({**columns, "length": lengths(columns["input_ids"]), **more})
+
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """What the split has of a file that is divided."""
+        shares = {part: share for part, share in self._shares.items() if language in self._divided[part]}
+        if split not in (Split.TRAIN, *shares) or not shares:
+            return None
+        labels = rows.data.column("labels").to_numpy()
+        groups = rows.data.column("group") if "group" in rows.column_names else None
+        numbers = None if groups is None else groups.combine_chunks().dictionary_encode().indices.to_numpy()
+        found = divided(labels, numbers, shares, self.split_seed)
+        if split in found:
+            return found[Split(split)]
+        return np.setdiff1d(np.arange(len(labels)), np.concatenate(list(found.values())))
 
     def filling(self, split: str) -> dict[str, int | None]:
         """What the tokenizer gave, and `labels`."""
@@ -99,12 +141,14 @@ class TextClassification(TaskDataModule):
         settings: dict[str, Any] = {"rows": "texts", "columns": self._text_columns()}
         if split != Split.PREDICT:
             settings |= {"label_column": self.label_column, "label_names": self.label_names}
+            settings |= {"group_column": self.group_column} if self._shares and self.group_column is not None else {}
         return settings
 
     def summary(self, rows: "Dataset") -> str:
         """How many rows have each label."""
-        labels = rows.data.column("labels").to_pylist()
-        return "" if labels[0] == UNLABELLED else f"{len(labels):,} texts: {counted(labels, self.label_names)}"
+        # Not `rows.data`, which has those too that are not used.
+        labels = rows.select_columns(["labels"]).with_format("arrow")[:].column(0).to_pylist()
+        return "" if UNLABELLED in labels[:1] else f"{len(labels):,} texts: {counted(labels, self.label_names)}"
 
     def _text_columns(self) -> list[str]:
         return [column for column in (self.first_column, self.second_column) if column is not None]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ernie_m.errors import InputError
 
 from .base import TaskDataModule
-from .labels import counted, position, say_case, united, warn_of_odd
+from .labels import check_label, counted, position, say_case, united, warn_of_odd
 from .reading import class_names
 from .sentences import holds_rows, read_sentences
 from .sources import Parts
@@ -310,6 +310,7 @@ class TokenLabels(TaskDataModule):
                 spans[language].update(tag[2:] for tag in begun if tag.startswith("B-"))
                 for word, tag in enumerate(tags):
                     if tag not in places and tag != NOT_LABELLED:
+                        check_label(tag, partial(place, word))
                         places[tag] = place(word)
         if not places.keys() - {"O"}:
             raise InputError(

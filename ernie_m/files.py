@@ -93,6 +93,25 @@ def check_way(path: Path) -> None:
             raise InputError(f"{link} is a link to {link.resolve()}; name that, or put a copy there")
 
 
+def check_inside(path: Path, folder: Path) -> None:
+    """Refuses a file of a folder from which a link leads out of the folder: it would be read for the folder's own.
+
+    The Hub's cache keeps the files of a snapshot elsewhere in the repository's own folder, which is admitted.
+
+    Args:
+        path: The file; one that is named as another folder's, by `..` say, is what was meant.
+        folder: What it was looked for in.
+
+    Raises:
+        InputError: It does.
+    """
+    root, found = folder.resolve(), path.resolve()
+    homes = [root, root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [root]
+    is_named_there = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+    if is_named_there and not any(found.is_relative_to(home) for home in homes):
+        raise InputError(f"{path} leads to {found} by a link, out of {folder}; name that, or put a copy there")
+
+
 def _content(folder: Path) -> Iterator[Path]:
     """What lies in a folder and below, links not followed."""
 

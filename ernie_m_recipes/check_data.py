@@ -73,9 +73,12 @@ def _found(data: Any, split: str, language: str, tokenizer: str | None) -> str:
         said += f", of which {_MOST_ROWS:,}"
     from datasets import Dataset
 
-    encoded = data.encode(rows)
-    summary = data.summary(Dataset(encoded))
-    lengths = encoded.column("length").to_numpy()
+    encoded = Dataset(data.encode(rows))
+    kept = data.kept(split, language, encoded)
+    summary = data.summary(encoded if kept is None else encoded.select(kept))
+    lengths = encoded.data.column("length").to_numpy()
+    if kept is not None:
+        said, lengths = f"{len(kept):,} of {said}", lengths[kept]
     full = int((lengths >= data.max_length).sum())
     middle, most = np.percentile(lengths, [50, 95]).astype(int)
     return (

@@ -117,7 +117,7 @@ def validation(settings: Settings) -> Iterator[str]:
     data, trainer = arguments(settings, "data"), settings["trainer"]
     languages = list(data.get("validation_languages") or data.get("validation_files") or [])
     named = [data[key] for key in ("validation_languages", "validation_files", "validation_pairs") if key in data]
-    has_none = bool(named) and not any(named) and not data.get("held_out")
+    has_none = bool(named) and not any(named) and not (data.get("held_out") or data.get("validation_share"))
     callbacks = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
     monitors = {"checkpoint.monitor": settings["checkpoint"]["monitor"]}
     for callback in callbacks:

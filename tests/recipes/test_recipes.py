@@ -221,7 +221,13 @@ WITH_A_DATA_SET = [
     for entry in RECIPES
     if entry not in PAIRS + NAMED_ENTITIES + PRETRAINING
     and entry.name
-    not in ("quickstart", "quickstart_retrieval", "custom/question_answering", "custom/pair_classification")
+    not in (
+        "quickstart",
+        "quickstart_retrieval",
+        "custom/question_answering",
+        "custom/pair_classification",
+        "custom/text_classification",
+    )
 ]
 
 
@@ -465,7 +471,10 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
     assert code == 0, err
 
 
-@pytest.mark.parametrize("name", ["pair_classification", "question_answering", "sentence_retrieval", "token_labels"])
+@pytest.mark.parametrize(
+    "name",
+    ["text_classification", "pair_classification", "question_answering", "sentence_retrieval", "token_labels"],
+)
 def test_the_command_in_the_header_of_a_recipe_for_own_data(
     name: str, quick: list[str], own_questions: Path, tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
 ) -> None:
@@ -475,10 +484,12 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
         {"question": f"water {i}", "answer": f"law {i % 3}", "verdict": ["wrong", "right"][i % 2]} for i in range(16)
     ]
     pairs = [{"english": f"water {i}", "translation": f"law {i}"} for i in range(32)]
-    for file, table in (("rows", rows), ("pairs", pairs)):
+    texts = [{"text": row["question"], "label": row["verdict"]} for row in rows]
+    for file, table in (("rows", rows), ("pairs", pairs), ("texts", texts * 2)):
         parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / f"{file}.parquet")
     questions, words = own_questions / "data", tiny_conll / "data"
     files = {
+        "text_classification": [tmp_path / "texts.parquet"],
         "pair_classification": [tmp_path / "rows.parquet"] * 3,
         "question_answering": [questions / "train.csv", questions / "dev.en.jsonl", questions / "test.en.parquet"],
         "sentence_retrieval": ["pairs.parquet"] * 3,

@@ -259,6 +259,33 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
         found("readme.jsonl", rows, "configs: [\n")
 
 
+def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
+    """What they lead to elsewhere, a list of passwords say, would become labels, which go into weights."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place in (tmp_path / "private.csv", folder / "own.csv"):
+        place.write_text("text,label\na,b\n", encoding="utf-8")
+    (folder / "linked.csv").symlink_to(tmp_path / "private.csv")
+    (folder / "inner.csv").symlink_to("own.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for root, reference in ((str(folder), "linked.csv"), (str(folder), "*.csv"), (None, str(folder / "linked.csv"))):
+        with pytest.raises(InputError, match=r"linked\.csv (leads to|is a link to) .*private\.csv"):
+            find_source(root, reference, None, True, "train")
+    for root, reference in ((str(folder), "inner.csv"), (str(folder), "../private.csv"), (None, "mine.csv")):
+        if reference == "mine.csv":
+            # A link in the current folder is the caller's own.
+            Path("mine.csv").symlink_to(folder / "own.csv")
+        assert len(find_source(root, reference, None, True, "train").parts) == 1
+    # The Hub's cache has its files in another folder of the data set's own.
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1234"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "datasets--a--b" / "blobs").mkdir()
+    (folder / "own.csv").rename(tmp_path / "datasets--a--b" / "blobs" / "5678")
+    (snapshot / "a.csv").symlink_to("../../blobs/5678")
+    assert len(find_source(str(snapshot), "a.csv", None, True, "train").parts) == 1
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "saved", "readme"])
 def test_a_schema_names_types_and_no_functions(kind, tmp_path, monkeypatch):
     """As it was: whatever of pyarrow bears the name was called; one function writes into the installed package."""

@@ -139,6 +139,8 @@ def test_names_that_nobody_gave(labels_of, tmp_path, values, names):
         (["a", None], r"a\.jsonl, line 2: the label in column 'label' is null"),
         (["0.25", "1.5", "2"], r"holds \['0\.25', '1\.5', '2'\], but labels are names or numbers without a fraction"),
         ([0, 5000], "holds numbers from 0 to 5000, which do not count labels"),
+        (["a", "b\x00c"], r"a\.jsonl, line 2: 'b\\x00c' is no label"),
+        (["a", "b" * 201], r"a\.jsonl, line 2: 'b{40}' is no label: labels have at most 200 characters"),
     ],
 )
 def test_what_is_no_label_is_refused(labels_of, tmp_path, values, message):

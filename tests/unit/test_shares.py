@@ -1,0 +1,89 @@
+"""One file divided into training, validation and test data: every row once, labels in proportion, groups together."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules import TextClassification
+from datamodules.shares import checked_shares, divided
+from datamodules.splits import Split
+from ernie_m.errors import InputError
+
+SHARES = {Split.TEST: 0.1, Split.VALIDATION: 0.2}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=80), st.booleans(), st.integers(0, 9)
+)
+def test_parts_are_apart_and_groups_whole(rows: list[tuple[int, int]], grouped: bool, seed: int) -> None:
+    labels, groups = np.array(rows).T
+    found = divided(labels, groups if grouped else None, SHARES, seed)
+    chosen = np.concatenate(list(found.values()))
+    assert len(np.unique(chosen)) == len(chosen)
+    if grouped:
+        rest = set(range(len(rows))) - set(chosen.tolist())
+        parts = [{rows[row][1] for row in part} for part in (*(p.tolist() for p in found.values()), rest)]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+    else:
+        for label, count in Counter(labels.tolist()).items():
+            for split, share in SHARES.items():
+                assert abs((labels[found[split]] == label).sum() - share * count) <= 1
+    again = divided(labels, groups if grouped else None, SHARES, seed)
+    assert all((again[split] == found[split]).all() for split in SHARES)
+
+
+def test_groups_reach_their_share_too() -> None:
+    generator = np.random.default_rng(0)
+    groups = generator.integers(0, 200, 2000)
+    labels = groups % 3
+    found = divided(labels, groups, SHARES, 1)
+    for split, share in SHARES.items():
+        for label in range(3):
+            assert abs((labels[found[split]] == label).mean() - (labels == label).mean()) < 0.05
+        assert abs(len(found[split]) / 2000 - share) < 0.02
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (-0.1, 0.0), (1.0, 0.0), (float("nan"), 0.0)])
+def test_shares_leave_training_data(shares: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="validation_share is"):
+        checked_shares(*shares)
+
+
+def data_of(tokenizer: Path, folder: Path, **arguments: object) -> TextClassification:
+    return TextClassification(
+        str(tokenizer), {"en": str(folder / "a.csv"), "de": str(folder / "a.csv")}, second_column=None,
+        cache_dir=str(folder / "cache"), **{"first_column": "text"} | arguments,
+    )  # fmt: skip
+
+
+def test_one_file_is_enough(tmp_path: Path, sample_tokenizer_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"text {number},{'ab'[number % 2]},d{number // 4}" for number in range(40)]
+    (tmp_path / "a.csv").write_text("text,label,document\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("text,label,document\nx,a,y\n", encoding="utf-8")
+    others = {"test_files": {"de": str(tmp_path / "b.csv")}}
+    for options in ({}, {"group_column": "document"}, {"split_seed": 2}):
+        data = data_of(sample_tokenizer_dir, tmp_path, validation_share=0.2, test_share=0.1, **others, **options)
+        with caplog.at_level("INFO"):
+            for stage in ("fit", "test"):
+                data.setup(stage)
+        assert data.eval_languages("validate") == ["en", "de"]
+        assert data.eval_languages("test") == ["de", "en"]
+        found = {
+            split: data.row_set(split, ["en"]).all_scalars("labels").tolist()
+            for split in ("train", "validation", "test")
+        }
+        assert {split: len(labels) for split, labels in found.items()} == {"train": 28, "validation": 8, "test": 4}
+        assert {split: sum(labels) for split, labels in found.items()} == {"train": 14, "validation": 4, "test": 2}
+        prints = data.fingerprints()
+        assert prints["validation/en"].startswith("8 rows, ")
+        assert {"a 4", "b 4"} <= set(re.findall("[ab] 4", prints["validation/en"]))
+        # A file of its own stays whole, and a language keeps for training what it does not test on.
+        assert prints["test/de"].startswith("1 rows, ")
+        assert prints["train/de"].startswith("32 rows, ")
+    with pytest.raises(InputError, match="no column 'documents'"):
+        data_of(sample_tokenizer_dir, tmp_path, test_files=None, test_share=0.1, group_column="documents").setup("fit")
