@@ -188,8 +188,8 @@ def check_label(text: str, place: Callable[[], str]) -> None:
     """
     if len(text) > _LONGEST or _CONTROLS.search(text):
         raise InputError(
-            f"{place()}: {text[:40]!r} is no label: labels have at most {_LONGEST} characters, all of which can be seen."
-            " Is it the right column?"
+            f"{place()}: {text[:40]!r} is no label: labels have at most {_LONGEST} characters that can be seen. Is it"
+            " the right column?"
         )
 
 

@@ -32,6 +32,7 @@ _BUNDLED_DIGEST = "48df129fd25d39abfba42cba405131bcbb51638575d82c52ee9e1c73c3a3e
 # Settings of a tokenizer that name files, anywhere, for the library below; the first two where they are texts.
 _FILES_BY_TEXT = ("vocab", "merges")
 _FILES = ("init_inputs", "gguf_file", "tokenizer_object")
+_ADAPTER = "adapter_config.json"
 _SPECIAL_TOKENS = "special_tokens_map.json"
 # A pair in letters that everybody has, and one that nobody has.
 _PROBES = ["a b", "a b"], ["c d", "\U000f0000"]
@@ -117,7 +118,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
 
 
 def check_config(source: str, name: str) -> None:
-    """Refuse a config.json that is no JSON, has numbers that are none, or asks for more than can be built.
+    """Refuse a config.json that is no JSON, has numbers that are none, asks for more than can be built, or an adapter.
 
     Args:
         source: The folder or Hub id.
@@ -129,6 +130,11 @@ def check_config(source: str, name: str) -> None:
     path = cached_file(source, _TELLING[0], **_WHERE_THERE_IS_ONE)
     if path is None:
         return
+    if cached_file(source, _ADAPTER, **_WHERE_THERE_IS_ONE) is not None:
+        raise InputError(
+            f"{name!r} has an {_ADAPTER}: an adapter of peft's, which would be loaded, and with it what the file names. "
+            "Merge it into its network with peft's merge_and_unload, or take it out of the folder"
+        )
 
     def refuse(constant: str) -> None:
         raise InputError(f"config.json of {name!r} holds {constant}, which is no number")

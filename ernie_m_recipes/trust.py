@@ -213,13 +213,16 @@ class Values:
         return {**self.to_score(), **plain}
 
     def _of_results(self) -> dict[str, Any]:
+        # Not at the top: it imports torch, which `cp` and `ls` do without.
+        from lightning_modules.soundness import is_here
+
         parts = {}
         for part, listed in (("model", tasks()), ("data", data_modules())):
             content = dict(self._part(part))
             self._check_class(content, part, tuple(listed))
             arguments = {key: value for key, value in (content.get("init_args") or {}).items() if key not in _GRANTS}
-            attention = str(arguments.get("attn_implementation", ""))
-            if "/" in attention:
+            attention = arguments.get("attn_implementation")
+            if not is_here(attention):
                 raise self._refusal(f"{part}.attn_implementation", attention, "only attentions that are here already")
             parts[part] = {"class_path": content["class_path"], "init_args": arguments}
         seed = self.settings.get("seed_everything", 1)

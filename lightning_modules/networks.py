@@ -20,7 +20,7 @@ from ernie_m.files import WEIGHT_SUFFIXES, check_links
 from ernie_m.published import check_config, refusing_code
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
-from .soundness import check_extent, check_weights, try_out
+from .soundness import check_extent, check_weights, is_here, try_out
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -87,11 +87,11 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")
     parts = [config, *(getattr(config, part, None) for part in getattr(config, "sub_configs", {}))]
-    attention = ", ".join(str(getattr(part, "_attn_implementation", "")) for part in parts)
-    if "/" in attention and not trust_remote_code:
+    attentions = [getattr(part, "_attn_implementation", None) for part in parts]
+    if not trust_remote_code and (fetched := [name for name in attentions if not is_here(name)]):
         raise InputError(
-            f"config.json of {backbone!r} names the attention {attention!r}, which is code on the Hub. Where you trust "
-            "it, set trust_remote_code to true; otherwise take it out of the file"
+            f"config.json of {backbone!r} names the attention {fetched[0]!r}, which is code on the Hub. Where you "
+            "trust it, set trust_remote_code to true; otherwise take it out of the file"
         )
     if not trust_remote_code:
         with reading("configuration", backbone):

@@ -1,6 +1,7 @@
 """Whether a configuration, which may be anybody's, describes a network that can be built and run."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def check_extent(config: PreTrainedConfig, numbers: int, place: str) -> None:
             f"{place} describes a network of {count:,} numbers, but the weights with it hold {numbers:,} at most; they "
             "do not belong together"
         )
+
+
+def is_here(attention: str | None) -> bool:
+    """Tell whether an attention runs without code that transformers would fetch from the Hub for it.
+
+    Args:
+        attention: The name of an implementation; None for transformers' choice.
+    """
+    package = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}.get(str(attention))
+    return attention in (*_EVERYWHERE, "auto", "flex_attention") or (
+        package is not None and find_spec(package) is not None
+    )
 
 
 def try_out(network: PreTrainedModel) -> None:

@@ -1129,18 +1129,25 @@ def test_weights_unpack_to_no_more_than_they_are(
 
 def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:
     config = json.loads((folder / "export" / "config.json").read_text(encoding="utf-8"))
-    config["attn_implementation"] = "stranger/kernel"
-    (folder / "export" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    change_arguments(folder / "config.yaml", "model", attn_implementation="stranger/kernel")
-    for target in (folder, folder / "export"):
-        code, _, err = ernie_m("test", target)
-        assert code == 2
-        assert "stranger/kernel" in err
+    # For the second transformers fetches a kernel where the package of that name is not installed.
+    for name in ("stranger/kernel", "flash_attention_2"):
+        config["attn_implementation"] = name
+        (folder / "export" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        change_arguments(folder / "config.yaml", "model", attn_implementation=name)
+        for target in (folder, folder / "export"):
+            code, _, err = ernie_m("test", target)
+            assert code == 2
+            assert name in err
     nested = {"model_type": "gemma3", "attn_implementation": {"text_config": "stranger/kernel"}}
     (folder / "export" / "config.json").write_text(json.dumps(nested), encoding="utf-8")
     code, _, err = ernie_m("test", folder / "export")
     assert code == 2
     assert "names the attention" in err
+    (folder / "export" / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "export" / "adapter_config.json").write_text('{"megatron_core": "trap"}', encoding="utf-8")
+    code, _, err = ernie_m("test", folder / "export")
+    assert code == 2
+    assert "has an adapter_config.json" in err
 
 
 def test_a_terminal_is_not_controlled_by_names(folder: Path, ernie_m) -> None:
