@@ -132,7 +132,7 @@ def check_config(source: str, name: str) -> None:
         return
     if cached_file(source, _ADAPTER, **_WHERE_THERE_IS_ONE) is not None:
         raise InputError(
-            f"{name!r} has an {_ADAPTER}: an adapter of peft's, which would be loaded, and with it what the file names. "
+            f"{name!r} has an {_ADAPTER}: an adapter of peft's, which would be loaded, and what it names. "
             "Merge it into its network with peft's merge_and_unload, or take it out of the folder"
         )
 

@@ -44,7 +44,8 @@ Checkpoints
 A recipe's values are overridden by a second --config (a fragment or a file) and by options:
   ernie-m fit --config xnli/transfer_large --config trainer/fsdp --model.learning_rate 3.0e-5
 A recipe may name classes of your own with --trust-classes MODULE; what a folder says is data (docs/security.md).
-`ernie-m fit --help` lists the options of a run, `ernie-m --version` prints the version.
+`ernie-m fit --help` lists the options of a run, --verbose shows what the libraries say too, `ernie-m --version` prints
+the version.
 """
 
 
@@ -248,6 +249,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return usage_error(f"there is no command {name!r}{did_you_mean(name, COMMANDS)}. `ernie-m --help` lists them")
     let_threads_sleep()
+    # Read where it is needed, after torch is imported.
+    os.environ["ERNIE_M_VERBOSE"] = str(int("--verbose" in rest))
+    rest = [word for word in rest if word != "--verbose"]
     if any("\0" in word for word in rest):
         return usage_error("a name on the command line holds a NUL byte, which no file's name can")
     try:

@@ -56,7 +56,8 @@ class RecipeCLI(StageCLI):
                 | {call.stage: {"parser_mode": "omegaconf+", "allow_abbrev": False}},
                 auto_configure_optimizers=False,
                 # The data modules plan their batches per process themselves.
-                trainer_defaults={"use_distributed_sampler": False},
+                # The network is said by the task; Lightning's table counts its parts and no products.
+                trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
                 args=[call.stage, *call.arguments],
             )
 

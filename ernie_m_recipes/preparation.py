@@ -2,13 +2,14 @@
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from ernie_m.errors import InputError
 
@@ -16,6 +17,17 @@ from .compat import JsonargparseDeprecationWarning
 from .lines import plain
 
 _OURS = ("datamodules", "lightning_modules", "ernie_m", "ernie_m_recipes")
+_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
+# Lightning calls old names, and finds few batches odd.
+_OF_NO_USE = (
+    r".*isinstance\(treespec, LeafSpec\)",
+    "The number of training batches",
+    ".*`weights_only` was not set",
+    ".*litlogger",
+)
+VERBOSE = "ERNIE_M_VERBOSE"
+"""The environment variable that `--verbose` sets, for processes that Lightning starts too."""
+
 _format_warning = warnings.formatwarning
 
 
@@ -38,12 +50,19 @@ def refuse_shadows() -> None:
 
 
 def quieten() -> None:
-    """Silence what a user of the command can do nothing about: Lightning's calls of old names, its advertisement."""
-    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.pytorch.{name}").addFilter(is_worth_reading)
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+    """Let the terminal show what this project says, errors and warnings; with `--verbose` what the libraries say too.
+
+    A run's log.txt has what Lightning says either way.
+    """
+    if os.environ.get(VERBOSE) != "1":
+        warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+        for message in _OF_NO_USE:
+            warnings.filterwarnings("ignore", message=message)
+        set_verbosity_error()  # type: ignore[no-untyped-call]
+        for name in _LOGGERS:
+            for handler in logging.getLogger(name).handlers:
+                handler.addFilter(is_worth_reading)
+    for name in _LOGGERS:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(made_plain)
     if warnings.formatwarning is not plain_warning:
@@ -54,9 +73,8 @@ def quieten() -> None:
 
 
 def is_worth_reading(entry: logging.LogRecord) -> bool:
-    """Say whether a message of Lightning's is worth showing."""
-    message = entry.getMessage()
-    return "litlogger" not in message and "`weights_only` was not set" not in message
+    """Say whether a message is one of this project's, or a warning."""
+    return entry.levelno >= logging.WARNING or Path(entry.pathname).parent.name in _OURS
 
 
 def made_plain(entry: logging.LogRecord) -> bool:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -146,8 +146,25 @@ class TaskModule(EvaluatingModule):
             put_back(self.network)
         else:
             self._build()
+            self._say_network()
         if self._token_ids is not None:
             shrink_to_active(self.network, self._token_ids)
+
+    def _say_network(self) -> None:
+        """Say what is trained, and what of it begins at random."""
+        trainer = processes.trainer_of(self)
+        if not self.training_follows and (trainer is None or trainer.state.fn != "fit"):
+            return
+        total = sum(part.numel() for part in self.network.parameters())
+        said = f"{type(self.network).__name__}: {total:,} weights"
+        if self._token_ids is not None:
+            embeddings: Any = self.network.get_input_embeddings()
+            unused = embeddings.num_embeddings - len(self._token_ids)
+            said += f", {total - unused * embeddings.embedding_dim:,} in training: word embeddings of tokens in the data alone"
+        if new := list(dict.fromkeys(name.rpartition(".")[0] for name in self._random_parameters)):
+            many = f"{', '.join(new[:3])} and {len(new) - 3} more" if len(new) > 5 else ", ".join(new)
+            said += f"; new, with random weights: {many}"
+        rank_zero_info(said)
 
     def _build(self) -> None:
         restored = self._network_config
