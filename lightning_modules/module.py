@@ -160,7 +160,8 @@ class TaskModule(EvaluatingModule):
         if self._token_ids is not None:
             embeddings: Any = self.network.get_input_embeddings()
             unused = embeddings.num_embeddings - len(self._token_ids)
-            said += f", {total - unused * embeddings.embedding_dim:,} in training: word embeddings of tokens in the data alone"
+            trained = total - unused * embeddings.embedding_dim
+            said += f", {trained:,} of them in training: word embeddings of tokens in the data alone"
         if new := list(dict.fromkeys(name.rpartition(".")[0] for name in self._random_parameters)):
             many = f"{', '.join(new[:3])} and {len(new) - 3} more" if len(new) > 5 else ", ".join(new)
             said += f"; new, with random weights: {many}"
