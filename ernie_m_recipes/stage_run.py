@@ -20,7 +20,7 @@ from .documents import as_written, read_json
 from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
-from .targets import LAST, parse
+from .targets import ALL_OPTIONS, LAST, parse
 from .trust import TOKENIZER
 
 
@@ -285,6 +285,11 @@ def main(stage: str, words: Sequence[str]) -> int:
     prepare()
     inherited = os.environ.get(record.FOLDER_VARIABLE)
     call = parse(stage, words)
+    if call.asks_for_help and not call.asks_for_help_on_a_class and ALL_OPTIONS not in words:
+        from .options import show as show_options
+
+        return show_options(call, words)
+    call.arguments = ["--help" if word == ALL_OPTIONS else word for word in call.arguments]
     try:
         with nullcontext() if call.folder is None else as_written(call.folder):
             cli = RecipeCLI(call, words)

@@ -26,6 +26,10 @@ LONGER_THAN_A_PATH = 5_000
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
+ALL_OPTIONS = "--help=all"
+"""Lists what Lightning's trainer takes too."""
+
+
 @dataclass
 class Invocation:
     """A command line with every name resolved.
@@ -86,7 +90,12 @@ class Invocation:
     @property
     def asks_for_help(self) -> bool:
         """Whether the options are to be listed and nothing else."""
-        return bool({"--help", "-h"} & set(self.arguments))
+        return bool({"--help", "-h", ALL_OPTIONS} & set(self.arguments)) or self.asks_for_help_on_a_class
+
+    @property
+    def asks_for_help_on_a_class(self) -> bool:
+        """Whether the arguments of one class are to be listed, as by `--data.help datamodules.XNLI`."""
+        return any(word.partition("=")[0].endswith(".help") for word in self.arguments if word.startswith("--"))
 
 
 def chosen_checkpoint(run: Path) -> Path:
