@@ -18,6 +18,7 @@ from ernie_m.errors import InputError
 
 from . import text_files
 from .compat import checked_datasets
+from .data_folders import validated
 from .opening import check_is_file, is_packed, suffix_of
 from .sources import Parts
 
@@ -163,21 +164,23 @@ def open_dataset(path: Path) -> "Dataset":
         InputError: It is neither.
     """
     datasets = checked_datasets()
-    try:
-        if suffix_of(path) == ".arrow":
-            return datasets.Dataset.from_file(str(path))
-    except Exception as error:  # datasets raises anything for features that it did not write
-        raise _unreadable(path, error) from error
+    if suffix_of(path) == ".arrow":
+        try:
+            found = datasets.Dataset.from_file(str(path))
+        except Exception as error:  # datasets raises anything for features that it did not write
+            raise _unreadable(path, error) from error
+        return validated(found, str(path))
     return datasets.Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
 
 
 def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
     """The rows of a file that `open_dataset` reads, some at a time; an empty table where there are none."""
     datasets = checked_datasets()
+    if suffix_of(path) == ".arrow":
+        yield from open_dataset(path).with_format("arrow").iter(at_once)
+        return
     try:
-        if suffix_of(path) == ".arrow":
-            yield from datasets.Dataset.from_file(str(path)).with_format("arrow").iter(at_once)
-        elif not pq.read_metadata(path).num_rows:
+        if not pq.read_metadata(path).num_rows:
             yield pq.read_schema(path).empty_table()
         else:
             # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and

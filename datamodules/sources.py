@@ -14,7 +14,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_inside, check_way
 
 from .compat import checked_datasets
-from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata
+from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata, validated
 from .prepared import content_digest
 from .tokens import file_digest
 
@@ -160,6 +160,8 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
         builder = checked_datasets().load_dataset_builder(place, **found)
         if folder.is_dir():
             check_files(builder, folder)
+        elif builder.name == "arrow":
+            raise InputError(f"{said}: Arrow files of the Hub are not read by load_dataset; fetch them, and set path")
         if streaming:
             # Known by the files' places and versions, not by their content.
             known = hashlib.sha256(repr((builder.hash, builder.config_id, split)).encode()).hexdigest()
@@ -217,7 +219,7 @@ def _saved_rows(folder: Path) -> "Dataset":
         names = [part["filename"] for part in json.loads((folder / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
         if outside := [name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())]:
             raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
-        return checked_datasets().load_from_disk(folder)
+        return validated(checked_datasets().load_from_disk(folder), str(folder))
     except InputError:
         raise
     except Exception as error:  # datasets raises anything for files that it did not write

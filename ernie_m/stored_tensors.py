@@ -5,6 +5,7 @@ A conversion moves gigabytes; here a tensor is its place in a file, read in piec
 
 import contextlib
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +27,12 @@ CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
-# torch's reader without code calls it with any size.
-_ALLOCATES = b"bytearray"
+# What torch's reader without code calls with any size, for memory as it is: other content of this process. No tensor
+# that `torch.save` writes needs one of them.
+_ALLOCATES = re.compile(
+    rb"c(?:torch[\w.]*|builtins|__builtin__)\n"
+    rb"(?:\w*Tensor|TypedStorage|UntypedStorage|Parameter|bytearray|_rebuild_from_type_v2)\n"
+)
 _LARGEST_PICKLE = 16 * 2**20
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
 
@@ -140,7 +145,7 @@ def check_archive(path: Path) -> None:
     """
     if not _is_archive(path):
         with path.open("rb") as file:
-            if path.stat().st_size and mmap(file.fileno(), 0, access=ACCESS_READ).find(_ALLOCATES) >= 0:
+            if path.stat().st_size and _ALLOCATES.search(mmap(file.fileno(), 0, access=ACCESS_READ)):
                 raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
         return
     try:
@@ -166,7 +171,7 @@ def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
             continue
         if part.file_size > _LARGEST_PICKLE:
             raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
-        if _ALLOCATES in archive.read(part):
+        if _ALLOCATES.search(archive.read(part)):
             raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
 
 
@@ -192,7 +197,8 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
         raise InputError(f"{path}: holds more than one dict of tensors; save the model's state_dict() alone")
     _check_values(path, state)
     if any(_offset(value) is None for value in state.values()):
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, a storage ends with the file, whatever size it states.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     return {str(key): _torch_entry(path, str(key), value) for key, value in state.items()}
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub import constants
-from jsonargparse import set_parsing_settings
-from jsonargparse._common import parsing_settings
+from jsonargparse import _typehints, set_parsing_settings
+from jsonargparse._common import ImportDenied, parsing_settings
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -78,18 +78,32 @@ class StageCLI(LightningCLI):
 
 
 @contextmanager
-def importable(allowed: Sequence[str]) -> Iterator[None]:
-    """Let jsonargparse import nothing but some classes and what lies in some modules, for a while.
+def importable(allowed: Sequence[str], trusted: Sequence[str] = ()) -> Iterator[None]:
+    """Let jsonargparse import nothing but some classes and those that lie in some modules, for a while.
 
-    jsonargparse can set such a policy but not go back to the one before, which belongs to the whole process.
+    jsonargparse can set such a policy but not go back to the one before, which belongs to the whole process; and it
+    would call functions and methods of what is allowed, with the arguments that a value states.
 
     Args:
         allowed: Dotted names. A name with a minus before it is an exception from them.
+        trusted: Those of which functions and methods may be used too.
 
     Raises:
         ValueError: jsonargparse does not allow one to be allowed.
     """
     before = {name: parsing_settings[name] for name in ("import_path_verdicts", "import_paths_enforced")}
+    # Any, since the module does not say that it has this function.
+    parser_types: Any = _typehints
+    imported = parser_types.import_object
+
+    def classes_only(name: str, check_path: bool = True) -> Any:
+        found = imported(name, check_path)
+        is_trusted = any(name == one or name.startswith(f"{one}.") for one in trusted)
+        if check_path and not isinstance(found, type) and not is_trusted:
+            raise ImportDenied(f"Importing '{name}' is not allowed, since it is no class")
+        return found
+
+    parser_types.import_object = classes_only
     try:
         set_parsing_settings(
             import_path_denylist=["*", *(name[1:] for name in allowed if name[0] == "-")],
@@ -97,6 +111,7 @@ def importable(allowed: Sequence[str]) -> Iterator[None]:
         )
         yield
     finally:
+        parser_types.import_object = imported
         parsing_settings.update(before)
 
 

@@ -73,7 +73,7 @@ def admitted(names: Sequence[str], of_folder: bool = False) -> Iterator[None]:
     """
     try:
         packages = [*tasks(), *data_modules(), *continued(), "ernie_m_recipes.settings"] if of_folder else PACKAGES
-        with importable([*packages, *(f"-{name}" for name in DENIED if name not in names), *names]):
+        with importable([*packages, *(f"-{name}" for name in DENIED if name not in names), *names], names):
             yield
     except ValueError as error:
         if isinstance(error, InputError) or "can't be allowed" not in str(error):

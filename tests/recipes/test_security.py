@@ -375,6 +375,26 @@ def test_a_recipe_that_is_named_needs_trust_for_other_classes(
         assert "--trust-classes" in out
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        {"class_path": "ernie_m.files.write_text", "init_args": {"path": "ran", "text": "x"}},
+        {"class_path": "lightning_modules.SequenceClassification.load_from_checkpoint",
+         "init_args": {"checkpoint_path": "x"}},
+        "ernie_m.files._remove",
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("nothing_ran")
+def test_a_recipe_that_is_named_calls_no_functions(function: Any, quick: list[str], ernie_m) -> None:
+    """Of the packages whose classes it may name neither; they would be called with arguments of its choice."""
+    callback = {"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging",
+                "init_args": {"swa_lrs": 0.1, "avg_fn": function}}  # fmt: skip
+    Path("own.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}), encoding="utf-8")
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *quick, "--config", "own.yaml")
+    assert code == 2
+    assert "--trust-classes" in err
+
+
 def test_a_file_that_is_called_like_a_value_is_not_read(folder: Path, ernie_m) -> None:
     for name in ("auto", "32-true"):
         Path(name).write_text("class_path: trap.Trap\n", encoding="utf-8")

@@ -173,6 +173,13 @@ def test_without_sentencepiece_the_report_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "target" / "vocab.txt").exists()
 
 
+class Uninitialised:
+    """What a pickle makes a tensor of that nobody wrote, of memory as it is."""
+
+    def __reduce__(self) -> tuple[type, tuple[int, int]]:
+        return torch.Tensor, (80, 32)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -200,6 +207,7 @@ def test_without_sentencepiece_the_report_says_so(tmp_path: Path) -> None:
         ("locked", r"pytorch_model\.bin: not a readable archive"),
         ("memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("old memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
+        ("uninitialised", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("long list", r"pytorch_model\.bin: its list of tensors has [\d,]+ bytes"),
     ],
 )
@@ -239,9 +247,10 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
             # The flag of encryption, in the entry of the first part.
             content[content.index(b"PK\x01\x02") + 8] |= 1
             (source / "pytorch_model.bin").write_bytes(content)
-        elif damage in ("memory", "old memory"):
-            zipped = damage == "memory"
-            torch.save({"a": bytearray(5)}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        elif damage in ("memory", "old memory", "uninitialised"):
+            zipped = damage != "old memory"
+            content = Uninitialised() if damage == "uninitialised" else bytearray(5)
+            torch.save({"a": content}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
             if not zipped:
                 # Which zipfile would take for the whole.
                 with zipfile.ZipFile(source / "pytorch_model.bin", "a") as archive:

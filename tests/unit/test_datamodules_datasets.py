@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -284,6 +285,25 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
     (folder / "own.csv").rename(tmp_path / "datasets--a--b" / "blobs" / "5678")
     (snapshot / "a.csv").symlink_to("../../blobs/5678")
     assert len(find_source(str(snapshot), "a.csv", None, True, "train").parts) == 1
+
+
+@pytest.mark.parametrize("kind", ["arrow", "saved", "loaded"])
+def test_columns_that_lead_out_of_their_data_are_refused(kind, tmp_path):
+    """Arrow reads wherever an offset points to: other memory of the process, its environment say, or none, and dies."""
+    folder = tmp_path / "folder"
+    table = pa.table({"text": ["a"] * 2, "extra": pa.array([b"A" * 11, b"B" * 13], pa.large_binary())})
+    Dataset(table).save_to_disk(folder)
+    (file,) = folder.glob("*.arrow")
+    content, offsets = file.read_bytes(), np.array([0, 11, 24], dtype=np.int64).tobytes()
+    assert content.count(offsets) == 1
+    file.write_bytes(content.replace(offsets, np.array([0, 11, 20_000], dtype=np.int64).tobytes()))
+    if kind != "saved":
+        for other in folder.glob("*.json"):
+            other.unlink()
+    reference = {"arrow": f"folder/{file.name}", "saved": "folder", "loaded": {}}[kind]
+    root = folder if kind == "loaded" else tmp_path
+    with pytest.raises(InputError, match=r"cannot be read: .*[Oo]ffset"):
+        read_rows(find_source(str(root), reference, None, True, "train").parts, ["text"])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "saved", "readme"])
