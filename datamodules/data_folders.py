@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from ernie_m.errors import InputError
+from ernie_m.files import file_name
 
 from .opening import check_unpacks
 
@@ -54,6 +55,9 @@ def check_metadata(folder: Path) -> None:
     for key, value in _settings(configs):
         if key not in _OF_CONFIGURATIONS:
             raise InputError(f"{card}: configs sets {key!r}; there are {', '.join(_OF_CONFIGURATIONS)}.")
+        if key == "config_name":
+            # Under which `datasets` keeps what it prepares.
+            file_name(str(value), f"{card}: config_name")
         if key in _SHORT and not _is_short(value):
             raise InputError(f"{card}: {key} is {value!r}; a single character, or a number below {_MOST:,}, is taken.")
     _check_addresses(configs, card)

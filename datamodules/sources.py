@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
-from ernie_m.files import check_inside, check_way
+from ernie_m.files import check_inside, check_way, file_name
 
 from .compat import checked_datasets
 from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata, validated
@@ -144,6 +144,8 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     for name, value in arguments.items():
         if ADDRESS.search(str(value)):
             raise InputError(f"{root}: {name} is the address {value}; fetch the file, and name it by its path.")
+    if arguments.get("name") is not None:
+        file_name(str(arguments["name"]), f"{root}: name")
     folder = Path(root).expanduser()
     if folder.is_dir():
         place = str(folder.resolve())

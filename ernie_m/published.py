@@ -46,7 +46,7 @@ _TELLING = ("config.json", "tokenizer_config.json")
 
 
 def resolve(name: str) -> str:
-    """Return the Hub id or the folder behind a short name; a folder or any other Hub id comes back unchanged.
+    """Return the Hub id or the folder behind a short name; any other comes back unchanged, but for `~`.
 
     The bundled checkpoint is unpacked into the user's cache when it is first asked for, 160 MB.
 
@@ -60,10 +60,11 @@ def resolve(name: str) -> str:
     if name == BUNDLED:
         target = default_cache_dir() / f"{BUNDLED}-{_BUNDLED_DIGEST[:12]}"
         return str(unpacked(_BUNDLED_FOLDER, _BUNDLED_DIGEST, target))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        check_links(folder, WEIGHT_SUFFIXES)
-    return PUBLISHED.get(name, name)
+    # What is looked at is what transformers reads, which knows nothing of `~`.
+    source = PUBLISHED.get(name, str(Path(name).expanduser()) if name.startswith("~") else name)
+    if Path(source).is_dir():
+        check_links(Path(source), WEIGHT_SUFFIXES)
+    return source
 
 
 @contextmanager
@@ -237,8 +238,10 @@ def _is_file_elsewhere(value: str, folder: Path) -> bool:
     Which settings are read as paths is known to each class of tokenizers alone.
     """
     try:
-        path = Path(value).expanduser()
-        return path.is_file() and not path.resolve().is_relative_to(folder.resolve())
+        return any(
+            path.is_file() and not path.resolve().is_relative_to(folder.resolve())
+            for path in (Path(value), Path(value).expanduser())
+        )
     except (OSError, ValueError, RuntimeError):
         # Longer than a path may be, or with characters that it may not have.
         return False

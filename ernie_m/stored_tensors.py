@@ -27,11 +27,12 @@ CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
-# What torch's reader without code calls with any size, for memory as it is: other content of this process. No tensor
-# that `torch.save` writes needs one of them.
+# What torch's reader without code calls with any size, for memory as it is: other content of this process; and what
+# connects to other processes. No tensor that `torch.save` writes needs one of them.
 _ALLOCATES = re.compile(
     rb"c(?:torch[\w.]*|builtins|__builtin__)\n"
     rb"(?:\w*Tensor|TypedStorage|UntypedStorage|Parameter|bytearray|_rebuild_from_type_v2)\n"
+    rb"|ctorch\.distributed[\w.]*\n"
 )
 _LARGEST_PICKLE = 16 * 2**20
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"

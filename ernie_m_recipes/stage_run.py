@@ -243,7 +243,7 @@ class StageRun:
         path = self.settings.data.init_args.predict_path
         if path is None:
             raise InputError("--output writes predictions beside the rows of a file; name it with --input")
-        return Path(path)
+        return Path(path).expanduser()
 
 
 def is_of_restoring(error: BaseException) -> bool:

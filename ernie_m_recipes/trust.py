@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from ernie_m import PUBLISHED
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
@@ -132,7 +133,7 @@ def tokenizer_of(run: Path, named: str, option: str) -> str:
     """
     if (run / TOKENIZER).is_dir():
         return str(run / TOKENIZER)
-    if lies_outside(named, run):
+    if lies_outside(PUBLISHED.get(named, named), run):
         raise InputError(
             f"{run} has no tokenizer of its own, and its settings name {named}, whose files would go into the export. "
             f"Where they may, add {option} {named}"

@@ -232,7 +232,9 @@ def test_settings_of_a_folder_build_listed_classes_alone() -> None:
         ):
             with pytest.raises(ArgumentError, match="not allowed"):
                 parser.parse_args([f"--kind={name}"])
-    with trust.admitted([]):
+    with trust.admitted([]), pytest.raises(ArgumentError, match="not allowed, since it is no class"):
+        parser.parse_args(["--kind=ernie_m.load_tokenizer"])
+    with trust.admitted(["ernie_m.load_tokenizer"]):
         assert parser.parse_args(["--kind=ernie_m.load_tokenizer"]).kind is load_tokenizer
 
 
@@ -639,6 +641,21 @@ def test_special_tokens_name_no_file_where_nothing_names_a_class(folder: Path, e
     assert not Path("made").exists()
     with pytest.raises(InputError, match="private as a file of its tokenizer, which lies elsewhere"):
         ErnieMTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def test_what_is_checked_is_what_is_read(folder: Path, tiny_checkpoint: Path, ernie_m) -> None:
+    """transformers knows nothing of `~`, and takes a folder in the current one for the Hub's repository of its name."""
+    Path("private").write_text("a secret", encoding="utf-8")
+    shutil.rmtree(folder / "tokenizer")
+    for name, place in (("~root/tok", "~root/tok"), ("ernie-m-base", "susnato/ernie-m-base_pytorch")):
+        shutil.copytree(tiny_checkpoint, place)
+        (Path(place) / "chat_template.jinja").symlink_to(Path("private").absolute())
+        change_arguments(folder / "config.yaml", "data", tokenizer=name)
+        code, _, err = ernie_m("export", folder, "made")
+        assert code == 2, err
+        assert not Path("made").exists()
+        with pytest.raises(InputError, match=r"is a link out of|no tokenizer can be loaded"):
+            load_tokenizer(name)
 
 
 def test_an_export_names_no_code_of_others(trained: Path, quick: list[str], tmp_path: Path, ernie_m) -> None:
@@ -1196,7 +1213,8 @@ def test_labels_control_neither_terminal_nor_spreadsheet(tmp_path: Path, monkeyp
     quieten()
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
-            entry = logging.makeLogRecord({"msg": "train/en: %s", "args": ("a\x1b]0;title\x07 3\nb",)})
+            message = {"msg": "train/en: %s", "args": ("a\x1b]0;title\x07 3\nb",), "levelno": logging.WARNING}
+            entry = logging.makeLogRecord({**message, "pathname": "datamodules/store.py"})
             assert handler.filter(entry)
             assert entry.getMessage() == "train/en: a ]0;title  3\nb"
     assert "\x1b" not in warnings.formatwarning(UserWarning("a\x1b[2Jb"), UserWarning, "file", 1)

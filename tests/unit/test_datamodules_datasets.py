@@ -234,6 +234,10 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
         return find_source(str(folder), {}, None, True, "train", streaming)
 
     rows = b'{"text": "a"}\n'
+    with pytest.raises(InputError, match=r"config_name"):
+        found("named.jsonl", rows, "configs:\n- config_name: ..\n  data_files: '*.jsonl'\n")
+    with pytest.raises(InputError, match=r": name"):
+        find_source(str(tmp_path), {"name": "../x"}, None, True, "train")
     configs = "configs:\n- config_name: default\n  data_files: '*.jsonl'\n  version: ../../../../outside\n"
     with pytest.raises(InputError, match="configs sets 'version'; there are config_name"):
         found("version.jsonl", rows, configs)
