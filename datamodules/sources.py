@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
-from ernie_m.files import check_inside, check_way, file_name
+from ernie_m.files import check_inside, check_links, check_way, file_name
 
 from .compat import checked_datasets
 from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata, validated
@@ -217,6 +217,7 @@ def _matching(folder: Path, pattern: str, source: str) -> Source:
 
 def _saved_rows(folder: Path) -> "Dataset":
     """What `save_to_disk` wrote, from files of the folder alone."""
+    check_links(folder)
     try:
         names = [part["filename"] for part in json.loads((folder / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
         if outside := [name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())]:

@@ -282,6 +282,10 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
             # A link in the current folder is the caller's own.
             Path("mine.csv").symlink_to(folder / "own.csv")
         assert len(find_source(root, reference, None, True, "train").parts) == 1
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    (folder / "saved").symlink_to(tmp_path / "saved")
+    with pytest.raises(InputError, match="saved is a link to"):
+        find_source(str(folder), "saved", None, True, "train")
     # The Hub's cache has its files in another folder of the data set's own.
     snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1234"
     snapshot.mkdir(parents=True)
