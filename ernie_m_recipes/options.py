@@ -25,6 +25,17 @@ usage: ernie-m {stage} --config NAME [--config FRAGMENT] ... [--OPTION VALUE] ..
 # Of Lightning's trainer those that recipes state.
 _GROUPS = ("trainer", "checkpoint", "run", "resume")
 _INDENT = 6
+_OF_PREDICT = {
+    "--input FILE": "The file of texts, words or questions to predict on.",
+    "--output FILE": "The file to write, its rows with predictions beside.",
+}
+# No settings that a recipe could hold.
+_OF_THE_CALL = {
+    "--ckpt_path FILE": "The checkpoint to score, or to continue from.",
+    "--trust-classes NAME,...": "Classes, functions or modules that settings may name too.",
+    "--trust-env NAME,...": "Variables that a folder's settings may take.",
+    "--verbose": "Show what the libraries say, too.",
+}
 
 
 def show(call: Invocation, words: Sequence[str]) -> int:
@@ -64,6 +75,9 @@ def show(call: Invocation, words: Sequence[str]) -> int:
         }
         shown = [name for name in known if part != "trainer" or name in stated]
         _print(part, {name: settings[part].get(name) for name in shown}, known)
+    print("\nthis call")
+    for option, text in {**(_OF_PREDICT if call.stage == "predict" else {}), **_OF_THE_CALL}.items():
+        print("\n".join([f"  {option}", *_lines(text)]))
     return 0
 
 

@@ -87,7 +87,7 @@ def test_the_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> No
         ("check", ["NAME"]),
         ("export", ["source", "target"]),
         ("estimate", ["--steps", "--config", "--trainer.max_epochs"]),
-        ("fit", ["--config", "--trainer.max_epochs", "--ckpt_path"]),
+        ("fit", ["--config", "--trainer.max_epochs 5", "--ckpt_path", "--model.learning_rate 5e-05", "train_files"]),
         ("predict", ["--config", "--input FILE", "--output FILE"]),
         ("report", ["RUN", "--output"]),
         ("trim", ["source", "target", "--languages", "--text"]),
