@@ -22,7 +22,6 @@ _USAGE = """\
 usage: ernie-m {stage} --config NAME [--config FRAGMENT] ... [--OPTION VALUE] ...
        ernie-m {stage} {target}
 """
-# Of Lightning's trainer those that recipes state.
 _GROUPS = ("trainer", "checkpoint", "run", "resume")
 _INDENT = 6
 _OF_PREDICT = {
@@ -50,23 +49,26 @@ def show(call: Invocation, words: Sequence[str]) -> int:
         named += ["--config", _EXAMPLE]
     cli = RecipeCLI(parse(call.stage, named), build=False)
     settings = cli.config[call.stage].as_dict()
+    named_as = call.folder or (call.name if call.configs else _EXAMPLE)
     target = "RUN    # continues it" if call.stage == "fit" else "RUN | CHECKPOINT | EXPORT"
     print(_USAGE.format(stage=call.stage, target=target))
     print(
         textwrap.fill(
-            f"Options of {call.name if call.configs else _EXAMPLE}, with its values. Others are those of the recipe's "
+            f"Options of {named_as}, with its values. Others are those of the recipe's "
             f"classes: ernie-m {call.stage} --config NAME --help; all of them: ernie-m {call.stage} --help=all",
             _width(),
+            break_long_words=False,
+            break_on_hyphens=False,
         )
     )
-    recipe = read_yaml(resolve_config(str(call.configs[0]) if call.configs else _EXAMPLE))
     actions = {action.dest: str(action.help or "") for action in actions_of(cli.stage_parser)}
     for part in ("model", "data"):
         path = settings[part]["class_path"]
         print(f"\n{part}: {path}")
         _print(part, settings[part].get("init_args") or {}, _documented(path))
+    # Of Lightning's many those that recipes state.
+    stated = {*read_yaml(resolve_config(_EXAMPLE))["trainer"], "max_steps", "limit_train_batches", "limit_val_batches"}
     for part in _GROUPS:
-        stated = recipe.get(part) or {}
         print(f"\n{part}")
         known = {
             name.removeprefix(f"{part}."): _first_sentences(text) if part == "trainer" else text

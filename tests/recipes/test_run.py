@@ -254,6 +254,15 @@ def test_a_run_is_reported_beside_the_card(run: Path, ernie_m) -> None:
     assert "model.init_args.learning_rate: 5e-05 -> 0.002" in changed
 
 
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_help_shows_the_options_of_a_run_with_its_values(command: str, run: Path, ernie_m) -> None:
+    code, out, err = ernie_m(command, run, "--help")
+    assert code == 0, err
+    assert f"Options of {run}" in " ".join(out.split())
+    assert "--model.learning_rate 0.002" in out
+    assert "--data.test_languages" in out
+
+
 def test_a_run_is_trimmed_to_languages_of_its_data(
     run: Path, tiny_xnli: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, ernie_m
 ) -> None:
