@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from huggingface_hub import snapshot_download
 
 from ernie_m.errors import InputError
-from ernie_m.files import check_inside, check_links, check_way, file_name
+from ernie_m.files import check_inside, check_links, check_way, file_name, is_of_snapshot
 
 from .compat import checked_datasets
 from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata, validated
@@ -98,7 +98,7 @@ def find_source(
         path = Path(reference).expanduser()
         source = _matching(Path(), str(path), str(path))
         for part in source.parts:
-            if isinstance(part, Path):
+            if isinstance(part, Path) and not is_of_snapshot(part):
                 check_way(part)
         return source
     folder = Path(root).expanduser()

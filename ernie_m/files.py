@@ -106,10 +106,20 @@ def check_inside(path: Path, folder: Path) -> None:
         InputError: It does.
     """
     root, found = folder.resolve(), path.resolve()
-    homes = [root, root.parents[1] / "blobs"] if root.parent.name == "snapshots" else [root]
     is_named_there = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-    if is_named_there and not any(found.is_relative_to(home) for home in homes):
+    if is_named_there and not found.is_relative_to(root) and not is_of_snapshot(path):
         raise InputError(f"{path} leads to {found} by a link, out of {folder}; name that, or put a copy there")
+
+
+def is_of_snapshot(path: Path) -> bool:
+    """Tells whether a file is one of a snapshot in the Hub's cache, which are links to the repository's own blobs.
+
+    Args:
+        path: The file.
+    """
+    place = Path(os.path.abspath(path))
+    snapshots = next((parent for parent in place.parents if parent.name == "snapshots"), None)
+    return snapshots is not None and path.resolve().is_relative_to(snapshots.parent.resolve() / "blobs")
 
 
 def _content(folder: Path) -> Iterator[Path]:

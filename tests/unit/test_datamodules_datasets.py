@@ -292,7 +292,12 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
     (tmp_path / "datasets--a--b" / "blobs").mkdir()
     (folder / "own.csv").rename(tmp_path / "datasets--a--b" / "blobs" / "5678")
     (snapshot / "a.csv").symlink_to("../../blobs/5678")
-    assert len(find_source(str(snapshot), "a.csv", None, True, "train").parts) == 1
+    for root, reference in (
+        (str(snapshot), "a.csv"),
+        (str(snapshot.parent), "1234/a.csv"),
+        (None, str(snapshot / "a.csv")),
+    ):
+        assert len(find_source(root, reference, None, True, "train").parts) == 1
 
 
 @pytest.mark.parametrize("kind", ["arrow", "saved", "loaded"])
