@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from .tables import is_shown
+from .tables import shown
 
 
 class StepSeed(Callback):
@@ -93,19 +93,17 @@ class PlainProgress(ProgressBar):
             return
         done = trainer.global_step - self.first_step
         metrics = self.get_metrics(trainer, pl_module)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float)))
+        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, (int, float)))
         pace = self.pace(done, total - self.first_step, self.started, "steps")
-        self.say(f"step {trainer.global_step} of {total:g}: {shown or 'training'}, {pace}")
+        self.say(f"step {trainer.global_step} of {total:g}: {said or 'training'}, {pace}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the means over the languages."""
         if not trainer.sanity_checking:
             logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.count("/") == 1}
-            means = {name: value for name, value in logged.items() if name.startswith("val/")}
-            shown = ", ".join(
-                f"{name} {value:.4f}" for name, value in means.items() if is_shown(name.removeprefix("val/"))
-            )
-            self.say(f"step {trainer.global_step}: {shown or 'validated'}")
+            names = shown(name.removeprefix("val/") for name in logged if name.startswith("val/"))
+            said = ", ".join(f"val/{name} {logged[f'val/{name}']:.4f}" for name in names)
+            self.say(f"step {trainer.global_step}: {said or 'validated'}")
 
     def begin_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of an evaluation."""

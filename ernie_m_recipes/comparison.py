@@ -20,7 +20,7 @@ from .documents import as_written, read_json, read_yaml
 from .record import RUN_ALONE, read_results
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
-from .tables import MEAN, ResultsByLanguage, is_shown
+from .tables import MEAN, ResultsByLanguage, shown
 from .targets import CONFIG, RECORD, is_recipe
 from .trust import FOR_RESULTS
 
@@ -282,8 +282,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
     order += [language for language in tested if language not in order]
     scores: dict[str, dict[str, ScoreOverSeeds]] = {}
     for language in [*order, MEAN]:
-        metrics = dict.fromkeys(m for run in runs for m in run.results.get(language, {}) if is_shown(m))
-        for metric in metrics:
+        for metric in shown(name for run in runs for name in run.results.get(language, {})):
             values = [100 * run.results[language][metric] for run in runs if metric in run.results.get(language, {})]
             theirs = CARD_METRICS.get(metric, metric) if of_tokens else metric
             figure = (published or {}).get(language, {}).get(theirs)

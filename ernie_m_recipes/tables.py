@@ -1,7 +1,7 @@
 """Score tables for the terminal: rich where there is one, plain where the output goes elsewhere."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,11 +14,16 @@ ResultsByLanguage = Mapping[str, Mapping[str, float]]
 MEAN = "mean"
 
 
-def is_shown(name: str) -> bool:
-    """Say whether tables for people show an entry of a language's results: a score, and one of the task's own."""
+def shown(names: Iterable[str]) -> list[str]:
+    """Return those entries of a language's results that tables for people show: the headline, and no details.
+
+    Args:
+        names: The entries in their order; the first score is the headline.
+    """
     from lightning_modules.metrics import DETAILS, is_score
 
-    return is_score(name) and name not in DETAILS
+    found = list(filter(is_score, dict.fromkeys(names)))
+    return found[:1] + [name for name in found[1:] if name not in DETAILS]
 
 
 def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[list[str]]]:
@@ -32,20 +37,20 @@ def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[l
     Returns:
         The titles, and one row per language with percentages, the mean last.
     """
-    shown: list[tuple[str, ResultsByLanguage, str]] = []
+    columns_of: list[tuple[str, ResultsByLanguage, str]] = []
     for number, (name, results) in enumerate(columns.items(), start=1):
-        metrics = list(dict.fromkeys(m for scores in results.values() for m in scores if is_shown(m)))
-        shown += [(name, results, metric) for metric in metrics[:1]]
+        metrics = shown(metric for scores in results.values() for metric in scores)
+        columns_of += [(name, results, metric) for metric in metrics[:1]]
         if number == len(columns):
-            shown += [(f"{name} {metric}", results, metric) for metric in metrics[1:]]
+            columns_of += [(f"{name} {metric}", results, metric) for metric in metrics[1:]]
     languages = list(dict.fromkeys(name for results in columns.values() for name in results if name != MEAN))
     languages += [MEAN] if any(MEAN in results for results in columns.values()) else []
     counted = any("examples" in scores for results in columns.values() for scores in results.values())
-    titles = ["language", *(title for title, _, _ in shown), *(["examples"] if counted else [])]
+    titles = ["language", *(title for title, _, _ in columns_of), *(["examples"] if counted else [])]
     rows = []
     for language in languages:
         row = [language]
-        for _, results, metric in shown:
+        for _, results, metric in columns_of:
             value = results.get(language, {}).get(metric)
             row.append("" if value is None else f"{100 * value:.2f}")
         if counted:

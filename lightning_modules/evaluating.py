@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedConfig
@@ -41,7 +42,7 @@ class EvaluatingModule(SteppingModule):
         self.languages: list[str] = []
         self.tables: dict[str, pa.Table] = {}
         self.results: LanguageScores = {}
-        self.predictions = ScoresByLanguage(self.score)
+        self.predictions = ScoresByLanguage(self.score, prepare=self._prepare)
         self._random_parameters: list[str] = []
         self._eval_limit = MemoryLimit("data.eval_tokens_per_batch")
         self._stage = "validate"
@@ -66,6 +67,17 @@ class EvaluatingModule(SteppingModule):
             missing: How many examples of the language got no prediction; they count as wrong.
         """
         raise NotImplementedError
+
+    def calibrate(self, rows: Batch) -> None:
+        """Choose what predictions depend on beside the weights, such as a threshold, before development data are scored.
+
+        Called after every validation of a training. What is chosen belongs into the network's configuration, which
+        checkpoints and exports keep.
+
+        Args:
+            rows: What `predict_rows` returned of the training's languages, or of all where none of them is validated;
+                each example once, the same on every process.
+        """
 
     def head_path(self, config: PreTrainedConfig) -> str | None:
         """Return the dotted path of the layer that no backbone has, only a network fine-tuned for this task.
@@ -185,6 +197,13 @@ class EvaluatingModule(SteppingModule):
         self.predictions.reset()
         if stage != "predict":
             self._log_results(_PREFIX[stage])
+
+    def _prepare(self, rows: Batch) -> None:
+        if self._stage != "validate" or self.trainer.sanity_checking or self.trainer.state.fn != "fit":
+            return
+        trained = [self.languages.index(name) for name in self._trained_languages() or [] if name in self.languages]
+        chosen = torch.isin(rows["language"], torch.tensor(trained, dtype=torch.int64))
+        self.calibrate({name: values[chosen] for name, values in rows.items()} if bool(chosen.any()) else rows)
 
     def _log_results(self, prefix: str) -> None:
         for language, result in self.results.items():

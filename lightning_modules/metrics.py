@@ -15,6 +15,9 @@ from . import scores
 LanguageScores = dict[str, dict[str, float]]
 """Language to its scores and counts; `mean` is a language."""
 
+RowsOfAll = Callable[[dict[str, Tensor]], None]
+"""Takes the rows of all languages, before any language is scored."""
+
 ScoreOfRows = Callable[[dict[str, Tensor], int], tuple[pa.Table, dict[str, float]]]
 """Makes one language's table and scores of its rows and of the number of those that are missing."""
 
@@ -90,6 +93,7 @@ class ScoresByLanguage(Metric):
         score: Makes one language's table and scores from its rows (sorted by example id, on the CPU) and from how many
             are missing. No scores where there are no references.
         languages: Names of the languages; an index beyond them is its own name.
+        prepare: Is given the rows of all languages before they are scored.
         kwargs: What `torchmetrics.Metric` takes.
 
     Attributes:
@@ -98,9 +102,12 @@ class ScoresByLanguage(Metric):
 
     full_state_update = False
 
-    def __init__(self, score: ScoreOfRows, languages: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, score: ScoreOfRows, languages: Sequence[str] = (), prepare: RowsOfAll | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.score = score
+        self.prepare = prepare
         self.languages = list(languages)
         self.expected: Mapping[str, int] = {}
         self._columns: dict[str, bool] = {}
@@ -141,6 +148,8 @@ class ScoresByLanguage(Metric):
             The same on every process.
         """
         rows = self._examples()
+        if self.prepare is not None and len(rows["language"]):
+            self.prepare(rows)
         results: LanguageScores = {}
         tables = {}
         for index in torch.unique(rows["language"]).tolist():
