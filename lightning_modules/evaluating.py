@@ -69,7 +69,7 @@ class EvaluatingModule(SteppingModule):
         raise NotImplementedError
 
     def calibrate(self, rows: Batch) -> None:
-        """Choose what predictions depend on beside the weights, such as a threshold, before development data are scored.
+        """Choose what predictions depend on beside the weights, such as a threshold; development data are scored after.
 
         Called after every validation of a training. What is chosen belongs into the network's configuration, which
         checkpoints and exports keep.
