@@ -16,6 +16,8 @@ from .sib200 import SIB200
 from .splits import Split
 from .tatoeba import Tatoeba
 from .text_classification import TextClassification
+from .text_multi_label import TextMultiLabel
+from .text_regression import TextRegression
 from .token_labels import TokenLabels
 from .xnli import XNLI
 
@@ -34,6 +36,8 @@ __all__ = [
     "TaskDataModule",
     "Tatoeba",
     "TextClassification",
+    "TextMultiLabel",
+    "TextRegression",
     "TokenLabels",
     "TrainBatchSampler",
 ]

@@ -81,7 +81,7 @@ class RowSet:
 
 
 def as_tensors(rows: pa.Table, filling: Mapping[str, int | None]) -> dict[str, torch.Tensor]:
-    """Makes tensors of prepared rows, all int64, shape (batch,) or (batch, length).
+    """Makes tensors of prepared rows, shape (batch,) or (batch, length): int64, but float32 of columns of fractions.
 
     Args:
         rows: The rows.
@@ -92,7 +92,8 @@ def as_tensors(rows: pa.Table, filling: Mapping[str, int | None]) -> dict[str, t
     for name, value in filling.items():
         column = rows.column(name).combine_chunks()
         if value is None:
-            batch[name] = torch.from_numpy(column.to_numpy().astype(np.int64))
+            kind = np.float32 if pa.types.is_floating(column.type) else np.int64
+            batch[name] = torch.from_numpy(column.to_numpy().astype(kind))
             continue
         batch[name], mask = pad(column.flatten().to_numpy(), np.diff(column.offsets.to_numpy()), value)
         if name.endswith("input_ids"):

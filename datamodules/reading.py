@@ -41,15 +41,19 @@ class SourceRows:
         parts: What to call each part, with the number of its rows.
         lines: The line on which each row of a text file ends, one array a part; None for others.
         before: Rows of the first part that come before these.
+        origin: Of each row of the table the number of the row of the parts that it was taken of; None where they are
+            the same. (rows,)
     """
 
     table: pa.Table
     parts: tuple[tuple[str, int], ...]
     lines: tuple[NDArray[np.int64] | None, ...]
     before: int = 0
+    origin: NDArray[np.int64] | None = None
 
     def where(self, row: int) -> str:
         """The file and line (otherwise row, from 1) that row number `row` (from 0) comes from."""
+        row = row if self.origin is None else int(self.origin[row])
         for (name, count), lines in zip(self.parts, self.lines, strict=True):
             if row < count:
                 return f"{name}, row {self.before + row + 1}" if lines is None else f"{name}, line {lines[row]}"

@@ -22,8 +22,9 @@ _RATES = (
 )  # fmt: skip
 # What a configuration may ask for of parts that are made one by one, by words in the names of its fields.
 _MOST = {"layers": 1000, "labels": 100_000, "classes": 100_000, "position": 1_000_000}
-# What names another network, which transformers asks the Hub for while a configuration is made, and other weights.
-_LEADING_ELSEWHERE = ("backbone", "transformers_weights")
+# What names another network, which transformers asks the Hub for while a configuration is made, other weights, and
+# files that are read in place of config.json.
+_LEADING_ELSEWHERE = ("backbone", "transformers_weights", "configuration_files")
 
 
 def _is_number(value: Any) -> bool:
@@ -44,8 +45,8 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
     for name, value in fields.items():
         if isinstance(value, Mapping) and not name.endswith(("2label", "2id")):
             check_fields(value, place)
-        if name in _LEADING_ELSEWHERE and isinstance(value, str):
-            raise InputError(f"{place}: {name} is {value[:40]!r}, by which files elsewhere would be read; remove it")
+        if name in _LEADING_ELSEWHERE and value and not isinstance(value, Mapping):
+            raise InputError(f"{place}: {name} is {str(value)[:40]!r}, by which other files would be read; remove it")
         if name == "quantization_config" and value:
             raise InputError(
                 f"{place} has a quantization_config; weights of few bits are not fine-tuned, and reading them imports"

@@ -106,7 +106,7 @@ def export_checkpoint(
     Returns:
         The folder.
     """
-    network: PreTrainedModel = task.load_from_checkpoint(checkpoint, map_location="cpu").eval().network
+    network = task.load_from_checkpoint(checkpoint, map_location="cpu").eval().network_to_export()
     arguments = config["data"].get("init_args", {})
     name, trust_remote_code = tokenizer or arguments["tokenizer"], bool(arguments.get("trust_remote_code"))
     loaded = ernie_m.load_tokenizer(name, trust_remote_code)
@@ -327,11 +327,20 @@ def applied(config: Mapping[str, Any], network: PreTrainedModel) -> list[str]:
     arguments = config["data"].get("init_args", {})
     text = json.dumps(f"{arguments.get('prefix') or ''}A text.", ensure_ascii=False)
     length = json.dumps(arguments.get("max_length"))
+    shown = {
+        "regression": ["print(model(**batch).logits.item())"],
+        "multi_label_classification": [
+            "probabilities = dict(zip(model.config.id2label.values(), model(**batch).logits.sigmoid()[0].tolist()))",
+            "print([name for name, value in probabilities.items() if value >= model.config.label_thresholds[name]])",
+        ],
+    }
     return [
         "```python",
         "# Pairs: tokenizer(first, second, ...)",
         f'batch = tokenizer({text}, truncation=True, max_length={length}, return_tensors="pt")',
-        "print(model.config.id2label[model(**batch).logits.argmax().item()])",
+        *shown.get(
+            str(network.config.problem_type), ["print(model.config.id2label[model(**batch).logits.argmax().item()])"]
+        ),
         "```",
         "",
     ]

@@ -22,7 +22,7 @@ from .record import save_table
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 """Of predictions that stand beside rows; a data module whose files are no rows names its own `prediction_formats`."""
 
-OWN_COLUMNS = ("example_id", "label", "language")
+OWN_COLUMNS = ("example_id", "label", "labels", "language")
 """Columns of a table of predictions that say nothing about a row that has no label."""
 
 

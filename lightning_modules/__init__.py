@@ -5,6 +5,8 @@ from .pretraining import Pretraining
 from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
 from .sequence_classification import SequenceClassification
+from .sequence_multi_label import SequenceMultiLabel
+from .sequence_regression import SequenceRegression
 from .token_classification import TokenClassification
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "QuestionAnswering",
     "SentenceRetrieval",
     "SequenceClassification",
+    "SequenceMultiLabel",
+    "SequenceRegression",
     "TaskModule",
     "TokenClassification",
 ]

@@ -1,10 +1,10 @@
-"""What both classifiers share: a layer with one row per label, made anew or taken over, its labels matched by name."""
+"""What classifiers share: a layer with one row per label, made anew or taken over, its labels matched by name."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
 
@@ -12,6 +12,10 @@ from . import networks
 from .classifier_labels import labels_of, match_labels, set_labels
 from .module import TaskModule
 from .networks import Batch
+from .optimization import FAMILIES
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+"""Kinds of tasks that one class of transformers' networks serves."""
 
 _OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice")
 
@@ -27,6 +31,8 @@ class Classification(TaskModule):
     """
 
     auto_class: ClassVar[Any]
+    problem_type: ClassVar[ProblemType | None] = None
+    """What transformers calls the kind of task, where one class of networks serves several."""
 
     def __init__(self, *args: Any, label_names: list[str] | None = None, new_head: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,6 +68,8 @@ class Classification(TaskModule):
         fine_tuned = [
             name for name in architectures if name.endswith(self.auto_class.__name__.removeprefix("AutoModel"))
         ]
+        if self.problem_type is not None and config.problem_type not in (None, self.problem_type):
+            fine_tuned = []
         # A head of the same name may be another task's: its rows are labels of sentences here, of words there.
         is_foreign = not fine_tuned and any(name.endswith(_OTHER_HEADS) for name in architectures)
         if self.new_head or not fine_tuned:
@@ -97,10 +105,22 @@ class Classification(TaskModule):
 
     def finish_network(self, network: PreTrainedModel) -> None:
         """Match the classifier's labels with the data's, and spell them as the data do."""
+        network.config.problem_type = self.problem_type
         stored = labels_of(network.config)
         self.label_names = self.label_names or stored
-        self._columns = match_labels(stored, self.label_names, self.init_from or self.backbone)
+        self._columns = self.match(stored)
         set_labels(network.config, [self.label_names[self._columns.index(row)] for row in range(len(stored))])
+
+    def match(self, stored: list[str]) -> list[int]:
+        """Return for each of `label_names` its row in the classifier.
+
+        Args:
+            stored: The classifier's labels.
+
+        Raises:
+            InputError: They are not the data's.
+        """
+        return match_labels(stored, self.label_names, self.init_from or self.backbone)
 
     def logits(self, batch: Batch) -> Tensor:
         """Return the logits in the order of `label_names`, in float32. (batch, [length,] labels).
@@ -113,3 +133,14 @@ class Classification(TaskModule):
             return logits
         # Not by an index tensor, which every step would have to copy to the device.
         return torch.stack([logits[..., column] for column in self._columns], dim=-1)
+
+
+class SentenceHead(Classification):
+    """Gives sentences, or pairs of them, what one layer over the pooled vector says."""
+
+    auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+
+    def head_path(self, config: PreTrainedConfig) -> str:
+        """Return the dotted path of the layer with one row per label, which depends on the family."""
+        family = FAMILIES.get(config.model_type)
+        return family.label_layer if family else "classifier"

@@ -74,8 +74,8 @@ class DevelopmentRecord:
         if not best or any(round(correct) > round(chance * total) for correct, total, chance in best.values()):
             return None
         return (
-            "on the development data of its training languages this run was never better than giving all examples the "
-            f"most frequent label: {_shown(best)}. {_REMEDY}"
+            "on the development data of its training languages this run was never better than one answer for all "
+            f"examples: {_shown(best)}. {_REMEDY}"
         )
 
     def _best(self, trained: Iterable[str] | None) -> dict[str, tuple[float, float, float]]:

@@ -105,6 +105,10 @@ class TaskModule(EvaluatingModule):
     def finish_network(self, network: PreTrainedModel) -> None:
         """Prepare what follows from the built network; called before it is sharded or moved."""
 
+    def network_to_export(self) -> PreTrainedModel:
+        """Return the network as an export keeps it; the module is of no use after that."""
+        return self.network
+
     # Building
 
     def announce(self, *, restore_from: str | Path | None = None, training_follows: bool = False) -> None:

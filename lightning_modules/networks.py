@@ -83,6 +83,8 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     with reading("configuration", backbone):
         check_config(source, backbone)
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        # What was made of the file, too.
+        check_fields(config.to_dict(), f"config.json of {backbone!r}")
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")

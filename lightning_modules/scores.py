@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ernie_m.errors import InputError
@@ -70,6 +71,70 @@ def classification_scores(probabilities: Tensor, labels: Tensor, missing: int = 
         "calibration_error": classification.multiclass_calibration_error(probabilities, labels, count),
     }
     return {name: float(value) for name, value in found.items()}
+
+
+def multi_label_scores(predictions: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the scores of a classifier that gives any number of labels, as torchmetrics computes them.
+
+    Args:
+        predictions: 1 for each label that an example is given, otherwise 0. (examples, labels) int64
+        labels: The same for the labels that it has.
+
+    Returns:
+        `macro_f1`, the mean over the labels (0 for one that is neither given nor had), `micro_f1` over all together,
+        `exact_match`, the share of examples with all labels right, `macro_precision` and `macro_recall`.
+
+    Raises:
+        InputError: If there are no examples.
+    """
+    if not len(labels):
+        raise InputError("there are no references to score against: the data have no labels or no examples")
+    from torchmetrics.functional import classification
+
+    count = labels.shape[1]
+    found = {
+        "macro_f1": classification.multilabel_f1_score(predictions, labels, count, average="macro"),
+        "micro_f1": classification.multilabel_f1_score(predictions, labels, count, average="micro"),
+        "macro_precision": classification.multilabel_precision(predictions, labels, count, average="macro"),
+        "macro_recall": classification.multilabel_recall(predictions, labels, count, average="macro"),
+    }
+    right = int((predictions == labels).all(dim=1).sum())
+    return {name: float(value) for name, value in found.items()} | {"exact_match": right / len(labels)}
+
+
+def regression_scores(predictions: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the scores of predicted numbers, in float64 as torchmetrics computes them.
+
+    Args:
+        predictions: (examples,)
+        labels: The right numbers. (examples,)
+
+    Returns:
+        `pearson` and `spearman`, the correlations of numbers and of ranks, 0 where all predictions, or all labels, are
+        the same; `rmse`, the root of the mean squared error.
+
+    Raises:
+        InputError: If there are no examples.
+    """
+    if not len(labels):
+        raise InputError("there are no references to score against: the data have no labels or no examples")
+    from torchmetrics.functional import regression
+
+    predictions, labels = predictions.double(), labels.double()
+    rmse = float((predictions - labels).square().mean().sqrt())
+    if bool((predictions == predictions[0]).all()) or bool((labels == labels[0]).all()):
+        return {"pearson": 0.0, "spearman": 0.0, "rmse": rmse}
+    pearson = regression.pearson_corrcoef(predictions, labels)
+    # Not torchmetrics' own, which is a millionth too low: it adds one to what it divides by.
+    spearman = regression.pearson_corrcoef(_ranks(predictions), _ranks(labels))
+    return {"pearson": float(pearson), "spearman": float(spearman), "rmse": rmse}
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Return the rank of each value from 1, equal ones having the mean of theirs. (values,) float64."""
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks: Tensor = (counts.cumsum(0) - (counts - 1) / 2).double()
+    return ranks[place]
 
 
 def matthews(confusion: Tensor) -> float:

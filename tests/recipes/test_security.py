@@ -252,6 +252,7 @@ def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], fol
 
 
 @pytest.mark.parametrize("field", [{"backbone": "stranger/evil"}, {"transformers_weights": "x.safetensors"},
+                                   {"configuration_files": ["config.5.0.0.json"]},
                                    {"text_config": {"backbone": "stranger/evil"}},
                                    {"text_config": {"quantization_config": {"quant_method": "torchao"}}}])  # fmt: skip
 def test_a_configuration_names_no_other_network(
@@ -269,7 +270,7 @@ def test_a_configuration_names_no_other_network(
     for words in (["validate", folder], ["export", folder, "made"], fit):
         code, _, err = ernie_m(*words)
         assert code == 2
-        assert "by which files elsewhere would be read" in err or "has a quantization_config" in err
+        assert "by which other files would be read" in err or "has a quantization_config" in err
 
 
 def test_weights_of_any_name_bound_the_network(
