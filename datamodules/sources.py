@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from glob import escape, glob
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -34,6 +35,7 @@ _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 # How the Hub's layout calls the files of a split; `save_to_disk` writes a folder of the split's name.
 _HUB_ENDING = "-*.parquet"
 _SAVED = "state.json"
+_WILD = re.compile(r"[*?[]")
 _ADMITTED = ("name", "split", "data_files", "data_dir", "revision")
 
 
@@ -98,8 +100,8 @@ def find_source(
         path = Path(reference).expanduser()
         source = _matching(Path(), str(path), str(path))
         for part in source.parts:
-            if isinstance(part, Path) and not is_of_snapshot(part):
-                check_way(part)
+            if isinstance(part, Path):
+                _check_place(part, path)
         return source
     folder = Path(root).expanduser()
     if folder.is_dir():
@@ -116,6 +118,18 @@ def _inside(folder: Path, source: Source) -> Source:
         if isinstance(part, Path):
             check_inside(part, folder)
     return source
+
+
+def _check_place(found: Path, named: Path) -> None:
+    """Refuse a file to which a link leads that nobody named: what `*` stands for is up to the folder that it is in."""
+    literal = list(takewhile(lambda name: not _WILD.search(name), named.parts))
+    if len(literal) == len(named.parts):
+        if not is_of_snapshot(found):
+            check_way(found)
+        return
+    folder = Path(*literal)
+    # What lies in the current folder itself is the caller's own.
+    check_inside(found, Path(*found.parts[: len(literal) + 1]) if folder.resolve() == Path.cwd() else folder)
 
 
 def _downloaded(dataset: str, patterns: Sequence[str], revision: str | None, download: bool) -> Path:

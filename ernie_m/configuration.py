@@ -47,6 +47,8 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
             check_fields(value, place)
         if name in _LEADING_ELSEWHERE and value and not isinstance(value, Mapping):
             raise InputError(f"{place}: {name} is {str(value)[:40]!r}, by which other files would be read; remove it")
+        if name == "attribute_map" and value:
+            raise InputError(f"{place} has an attribute_map, by which other fields would count; remove it")
         if name == "quantization_config" and value:
             raise InputError(
                 f"{place} has a quantization_config; weights of few bits are not fine-tuned, and reading them imports"
@@ -101,6 +103,8 @@ class ErnieMConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Before labels are given names, one by one.
+        check_fields(kwargs, "config.json")
         super().__post_init__(**kwargs)
         for name in _SIZES:
             if type(size := getattr(self, name)) is not int or size < 1:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import XLMRobertaConfig
 
 from . import heads
-from .configuration import ErnieMConfig
+from .configuration import ErnieMConfig, check_fields
 from .errors import InputError
 from .modeling import ErnieMModel, ErnieMPreTrainedModel
 from .paddle_pickle import read_pdparams
@@ -32,6 +32,7 @@ HEADS: dict[str, type[ErnieMPreTrainedModel]] = {
     "information-extraction": heads.ErnieMForInformationExtraction,
     "masked-lm": heads.ErnieMForMaskedLM,
 }
+_LARGEST_JSON = 2**26
 _LABELLED = ("sequence-classification", "token-classification")
 _PADDLE_HEADS = {HEADS[name].__name__: name for name in HEADS if name != "masked-lm"} | {
     "UIEM": "information-extraction"
@@ -80,6 +81,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is another thing.
     """
+    if path.stat().st_size > _LARGEST_JSON:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes; settings have {_LARGEST_JSON:,} at most")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
@@ -138,6 +141,7 @@ def _paddle_settings(folder: Path) -> tuple[Path, str | None, dict[str, Any]]:
     arguments = raw.get("init_args")
     inner = next((item for item in arguments if isinstance(item, dict)), {}) if isinstance(arguments, list) else {}
     settings = {**inner, **{key: value for key, value in raw.items() if key != "init_args"}}
+    check_fields(settings, str(path))
     stated = _stated_class(path, settings, "ernie_m", _PADDLE_HEADS)
     if stated is None:
         stated = _known_class(path, "init_class", raw.get("init_class"), _PADDLE_HEADS)
@@ -361,6 +365,7 @@ def from_xlmr(folder: Path, head: str | None) -> Checkpoint:
     """
     path = folder / "config.json"
     raw = read_json(path)
+    check_fields(raw, str(path))
     stated = _stated_class(path, raw, "xlm-roberta", _XLMR_HEADS)
     weights, tensors = _transformers_tensors(folder)
     stored = _renamed(weights, tensors, _xlmr_name)

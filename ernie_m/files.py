@@ -107,19 +107,23 @@ def check_inside(path: Path, folder: Path) -> None:
     """
     root, found = folder.resolve(), path.resolve()
     is_named_there = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-    if is_named_there and not found.is_relative_to(root) and not is_of_snapshot(path):
+    if is_named_there and not found.is_relative_to(root) and not is_of_snapshot(path, root):
         raise InputError(f"{path} leads to {found} by a link, out of {folder}; name that, or put a copy there")
 
 
-def is_of_snapshot(path: Path) -> bool:
+def is_of_snapshot(path: Path, folder: Path | None = None) -> bool:
     """Tells whether a file is one of a snapshot in the Hub's cache, which are links to the repository's own blobs.
 
     Args:
         path: The file.
+        folder: What it was looked for in, without links: a part of that repository, or what the repository lies in.
     """
     place = Path(os.path.abspath(path))
     snapshots = next((parent for parent in place.parents if parent.name == "snapshots"), None)
-    return snapshots is not None and path.resolve().is_relative_to(snapshots.parent.resolve() / "blobs")
+    if snapshots is None or not path.resolve().is_relative_to(snapshots.parent.resolve() / "blobs"):
+        return False
+    repository = snapshots.parent.resolve()
+    return folder is None or folder.is_relative_to(repository) or repository.is_relative_to(folder)
 
 
 def _content(folder: Path) -> Iterator[Path]:

@@ -22,11 +22,16 @@ from safetensors import SafetensorError, safe_open
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from .errors import InputError
+from .old_format import check_storages
 
 CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+# What torch writes into an archive.
+_PARTS = re.compile(
+    r"[^/]+/(?:data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]+)"
+)
 # What torch's reader without code calls with any size, for memory as it is: other content of this process; and what
 # connects to other processes. No tensor that `torch.save` writes needs one of them.
 _ALLOCATES = re.compile(
@@ -148,6 +153,7 @@ def check_archive(path: Path) -> None:
         with path.open("rb") as file:
             if path.stat().st_size and _ALLOCATES.search(mmap(file.fileno(), 0, access=ACCESS_READ)):
                 raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
+        check_storages(path)
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -165,7 +171,13 @@ def _is_archive(path: Path) -> bool:
 
 
 def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
+    names = [part.filename for part in archive.infolist()]
+    # Two readers, zipfile's and torch's, which ignores the case of names, must find the same in it.
+    if archive.comment or len({name.casefold() for name in names}) < len(names):
+        raise InputError(f"{path}: not an archive as torch writes it; {_FETCH_AGAIN}")
     for part in archive.infolist():
+        if not _PARTS.fullmatch(part.filename):
+            raise InputError(f"{path}: {part.filename[:80]!r} in it is no part that torch writes; {_FETCH_AGAIN}")
         if part.compress_type != zipfile.ZIP_STORED:
             raise InputError(f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}")
         if not part.filename.endswith(".pkl"):

@@ -20,7 +20,7 @@ from ernie_m.files import WEIGHT_SUFFIXES, check_links
 from ernie_m.published import check_config, refusing_code
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
-from .soundness import check_extent, check_weights, is_here, try_out
+from .soundness import check_extent, check_weights, few_modules, is_here, try_out
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -58,7 +58,7 @@ def reading(what: str, name: str) -> Iterator[None]:
         InputError: It cannot be read.
     """
     try:
-        with refusing_code():
+        with refusing_code(), few_modules():
             yield
     except InputError:
         raise

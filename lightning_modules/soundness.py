@@ -1,11 +1,14 @@
 """Whether a configuration, which may be anybody's, describes a network that can be built and run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ernie_m.errors import InputError
@@ -13,8 +16,31 @@ from ernie_m.stored_tensors import check_archive
 
 # Numbers of a network that is no burden, whatever it belongs to.
 _SMALL = 10_000_000
+_MOST_MODULES = 100_000
 # Attentions that run on every device.
 _EVERYWHERE = (None, "eager", "sdpa")
+
+
+@contextmanager
+def few_modules() -> Iterator[None]:
+    """Let no network be built of more parts than any encoder has, by whatever field a configuration asks for them.
+
+    Raises:
+        InputError: One is.
+    """
+    count = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > _MOST_MODULES:
+            raise InputError(f"the configuration describes a network of more than {_MOST_MODULES:,} parts")
+
+    handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:

@@ -190,7 +190,7 @@ class Uninitialised:
         ("no config", r"no model_state\.pdparams and no config\.json"),
         ("pad", r"pad_token_id 0"),
         ("evil bin", r"pytorch_model\.bin: torch cannot load it with weights_only=True"),
-        ("no bin", r"pytorch_model\.bin: torch cannot load it"),
+        ("no bin", r"pytorch_model\.bin: not a whole file of torch's"),
         ("not tensors", r"pytorch_model\.bin: holds more than one dict of tensors"),
         ("missing shard", r"names the file \.\./elsewhere\.safetensors, which is not beside it"),
         ("index", r"lm_head\.bias: in the index or in the files"),
@@ -209,6 +209,9 @@ class Uninitialised:
         ("old memory", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("uninitialised", r"pytorch_model\.bin: its list of tensors asks for memory"),
         ("long list", r"pytorch_model\.bin: its list of tensors has [\d,]+ bytes"),
+        ("other case", r"pytorch_model\.bin: 'archive/DATA\.PKL' in it is no part that torch writes"),
+        ("old and short", r"pytorch_model\.bin: not a whole file .*hold the tensors that it lists, each once"),
+        ("labels", r"config\.json: num_labels is 1000000000; 100,000 are the most"),
     ],
 )
 def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) -> None:
@@ -226,6 +229,8 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
         config["pad_token_id"] = 0
     elif damage in ("no activation", "no type", "digits"):
         config |= {"no activation": {"hidden_act": "evil"}, "no type": {"dtype": "evil"}, "digits": {}}[damage]
+    elif damage == "labels":
+        config["num_labels"] = 10**9
     elif damage == "far layer":
         save_file(state | {"encoder.layer.9999999.attention.self.key.bias": torch.zeros(32)}, weights)
     elif damage == "no token types":
@@ -255,6 +260,15 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
                 # Which zipfile would take for the whole.
                 with zipfile.ZipFile(source / "pytorch_model.bin", "a") as archive:
                     archive.writestr("x.txt", "x")
+        elif damage == "other case":
+            with zipfile.ZipFile(source / "pytorch_model.bin", "w") as archive:
+                archive.writestr("archive/DATA.PKL", b"].")
+        elif damage == "old and short":
+            torch.save(state, source / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+            content = (source / "pytorch_model.bin").read_bytes()
+            # The list of storages that follow, and none that does.
+            begin = content.index(b"\x80\x02]q\x00(")
+            (source / "pytorch_model.bin").write_bytes(content[:begin] + b"\x80\x02].")
         elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
             others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
             others["repeated"] = torch.zeros(1).expand(10**8)

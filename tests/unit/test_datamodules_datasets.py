@@ -298,6 +298,17 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
         (None, str(snapshot / "a.csv")),
     ):
         assert len(find_source(root, reference, None, True, "train").parts) == 1
+    # But not another's, to which the folder leads.
+    (folder / "sub").mkdir()
+    (folder / "sub" / "en").symlink_to(tmp_path / "datasets--a--b")
+    for root, reference in (
+        (str(folder), "sub/en/snapshots/*/a.csv"),
+        (None, f"{folder}/sub/*/snapshots/1234/a.csv"),
+    ):
+        with pytest.raises(InputError, match=r"a\.csv leads to .*5678 by a link"):
+            find_source(root, reference, None, True, "train")
+    monkeypatch.chdir(folder / "sub")
+    assert len(find_source(None, "*/snapshots/1234/a.csv", None, True, "train").parts) == 1
 
 
 @pytest.mark.parametrize("kind", ["arrow", "saved", "loaded"])
