@@ -6,6 +6,8 @@ that a command writes the value is replaced by it.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -55,7 +57,7 @@ class References:
         self._unresolved = _root_
         value = oc.env(name) if default is _UNSET else oc.env(name, default)
         if name in os.environ:
-            self.values[os.environ[name]] = f"${{oc.env:{name}}}"
+            self.values |= dict.fromkeys(_spellings(os.environ[name]), f"${{oc.env:{name}}}")
         return value
 
     def resolved(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +93,17 @@ class References:
         if isinstance(content, Mapping):
             return {self.hidden(key): self.hidden(value) for key, value in content.items()}
         return [self.hidden(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def _spellings(value: str) -> list[str]:
+    """Return a value, and where it may be a path what else the path is called in what is written."""
+    found = [value]
+    if os.sep in value:
+        # Of characters that no path has, or of a user who is not here.
+        with suppress(OSError, ValueError, RuntimeError):
+            path = Path(value).expanduser()
+            found += [str(Path(value)), str(path), str(path.absolute()), str(path.resolve())]
+    return found
 
 
 def _as_text(default: Any) -> str:

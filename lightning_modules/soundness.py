@@ -16,7 +16,7 @@ from ernie_m.stored_tensors import check_archive
 
 # Numbers of a network that is no burden, whatever it belongs to.
 _SMALL = 10_000_000
-_MOST_MODULES = 100_000
+_MOST_MODULES = 20_000
 # Attentions that run on every device.
 _EVERYWHERE = (None, "eager", "sdpa")
 

@@ -254,7 +254,6 @@ def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], fol
 @pytest.mark.parametrize("field", [{"backbone": "stranger/evil"}, {"transformers_weights": "x.safetensors"},
                                    {"configuration_files": ["config.5.0.0.json"]},
                                    {"attribute_map": {"num_hidden_layers": "a"}, "a": 10**7},
-                                   {"model_type": "gpt2", "n_layer": 10**7},
                                    {"text_config": {"backbone": "stranger/evil"}},
                                    {"text_config": {"quantization_config": {"quant_method": "torchao"}}}])  # fmt: skip
 def test_a_configuration_names_no_other_network(
@@ -272,8 +271,7 @@ def test_a_configuration_names_no_other_network(
     for words in (["validate", folder], ["export", folder, "made"], fit):
         code, _, err = ernie_m(*words)
         assert code == 2
-        reasons = ("by which other f", "has a quantization_config", "a network of more than 100,000 parts")
-        assert any(reason in err for reason in reasons), err
+        assert "by which other f" in err or "has a quantization_config" in err
 
 
 def test_weights_of_any_name_bound_the_network(
@@ -872,7 +870,8 @@ def test_values_of_the_environment_stay_there(
     """A path that says a token: in what a run and an export hold there is the reference to it, and never itself."""
     secret = "hunter2-s3cret"
     shutil.copytree(tiny_checkpoint, tmp_path / secret / "network")
-    monkeypatch.setenv("PLACE", secret)
+    # Which is called otherwise where a path was made of it.
+    monkeypatch.setenv("PLACE", f"./{secret}/.")
     monkeypatch.setenv("LENGTH", "64")
     Path("own.yaml").write_text(
         "model: {init_args: {backbone: '${oc.env:PLACE}/network', from_scratch: null}}\n"

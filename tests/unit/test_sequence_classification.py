@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
+    GPT2Config,
     XLMConfig,
     XLMModel,
     XLMRobertaConfig,
@@ -599,3 +600,9 @@ def test_hyperparameters_are_those_given(tmp_path: Path) -> None:
     kinds = [kind for kind in SequenceClassification.__mro__ if issubclass(kind, TaskModule)]
     stated = {name for kind in kinds for name in kind.__init__.__annotations__}
     assert set(module.hparams) == stated - {"return", "args", "kwargs", "_network_config"}
+
+
+def test_a_network_has_an_end_whatever_its_layers_are_called() -> None:
+    config = GPT2Config(n_layer=10**7, n_embd=1, n_head=1)
+    with pytest.raises(InputError, match="a network of more than 20,000 parts"):
+        networks.new_network(AutoModel, config, "auto")
