@@ -60,6 +60,8 @@ class TaskDataModule(LightningDataModule):
         micro_batch_size: At most so many examples at once on a device; None for no limit.
         micro_batch_tokens: At most so many tokens at once on a device in training, padding included; None for no limit.
         eval_tokens_per_batch: Rows times longest row of an evaluation batch.
+        max_validation_examples: Validate on at most so many texts, sentences, questions or pairs of a language, drawn
+            by chance, the same in every run; None for all. Tests have all.
         seed: With the epoch it fixes the order of the training data.
         num_workers: Processes that prepare training batches; evaluation needs none.
         cache_dir: Folder of the tokenised data; None for the user's, `~/.cache/ernie-m-recipes`.
@@ -76,6 +78,8 @@ class TaskDataModule(LightningDataModule):
     known_languages: ClassVar[tuple[str, ...]] = ()
     # Rows that are tokenised together: enough for a tokenizer's batch path, little enough for memory and for progress.
     rows_at_once: ClassVar[int] = 8192
+    # The column of the number of the example that a row is a window of; None where every row is one.
+    example_column: ClassVar[str | None] = None
     allow_changes: bool = False
     languages: list[str]
     train_languages: list[str]
@@ -96,6 +100,7 @@ class TaskDataModule(LightningDataModule):
         micro_batch_size: int | None = None,
         micro_batch_tokens: int | None = None,
         eval_tokens_per_batch: int = 16384,
+        max_validation_examples: int | None = None,
         seed: int = 1,
         num_workers: int = 0,
         cache_dir: str | None = None,
@@ -108,6 +113,7 @@ class TaskDataModule(LightningDataModule):
             micro_batch_size=micro_batch_size,
             micro_batch_tokens=micro_batch_tokens,
             eval_tokens_per_batch=eval_tokens_per_batch,
+            max_validation_examples=max_validation_examples,
         )
         if num_workers < 0 or seed < 0:
             raise InputError(f"num_workers is {num_workers} and seed is {seed}; neither may be negative.")
@@ -120,6 +126,7 @@ class TaskDataModule(LightningDataModule):
         self.micro_batch_size = micro_batch_size
         self.micro_batch_tokens = micro_batch_tokens
         self.eval_tokens_per_batch = eval_tokens_per_batch
+        self.max_validation_examples = max_validation_examples
         self.seed = seed
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()

@@ -59,6 +59,7 @@ class ExtractiveQuestions(TaskDataModule):
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = (".json",)
+    example_column: ClassVar[str | None] = "question"
     # A long context has a hundred windows.
     rows_at_once: ClassVar[int] = 256
 

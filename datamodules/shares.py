@@ -1,4 +1,4 @@
-"""Divides the rows of one file into training, validation and test data."""
+"""Divides the rows of one file into training, validation and test data, and draws some of them."""
 
 from collections.abc import Mapping
 
@@ -64,3 +64,26 @@ def divided(
             part_of[members[chosen]] = part
             reached += share
     return {split: np.flatnonzero(part_of[number_of] == part) for part, split in enumerate(shares)}
+
+
+def drawn(
+    rows: int, kept: NDArray[np.int64] | None, examples: NDArray[np.integer] | None, most: int
+) -> NDArray[np.int64] | None:
+    """Draws some of the examples by chance, always the same ones.
+
+    Args:
+        rows: How many rows there are.
+        kept: Those of them to draw from, ascending; None for all.
+        examples: The number of the example that each row is a window of; None where every row is one.
+        most: How many examples to draw at most.
+
+    Returns:
+        The rows of those examples, ascending; None for all rows.
+    """
+    chosen = np.arange(rows) if kept is None else kept
+    numbers = chosen if examples is None else examples[chosen]
+    distinct = np.unique(numbers)
+    if len(distinct) <= most:
+        return kept
+    found = np.random.default_rng(0).choice(distinct, most, replace=False)
+    return chosen[np.isin(numbers, found)]

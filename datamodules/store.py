@@ -16,6 +16,7 @@ from ernie_m.errors import InputError
 
 from .loading import RowSet
 from .prepared import content_digest, prepared
+from .shares import drawn
 from .sources import Source
 from .splits import Split
 
@@ -109,6 +110,9 @@ class Store:
         if not len(dataset):
             return False
         kept = data.kept(split, language, dataset)
+        if split == Split.VALIDATION and data.max_validation_examples is not None:
+            examples = None if data.example_column is None else dataset.data.column(data.example_column).to_numpy()
+            kept = drawn(len(dataset), kept, examples, data.max_validation_examples)
         fingerprint = f"{len(dataset if kept is None else kept)} rows, sha256 {digest}, {source.name}"
         if summary := data.summary(dataset if kept is None else dataset.select(kept)):
             rank_zero_info(f"{split}/{language}: {summary}")

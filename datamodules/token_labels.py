@@ -69,6 +69,7 @@ class TokenLabels(TaskDataModule):
     """
 
     prediction_formats: ClassVar[tuple[str, ...]] = (".conll", ".txt", ".jsonl")
+    example_column: ClassVar[str | None] = "sentence"
 
     def __init__(
         self,

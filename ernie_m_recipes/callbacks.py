@@ -104,6 +104,8 @@ class PlainProgress(ProgressBar):
             names = shown(name.removeprefix("val/") for name in logged if name.startswith("val/"))
             said = ", ".join(f"val/{name} {logged[f'val/{name}']:.4f}" for name in names)
             self.say(f"step {trainer.global_step}: {said or 'validated'}")
+            # The rate is that of the training.
+            self.started += time.monotonic() - self.evaluation_started
 
     def begin_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of an evaluation."""

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
 from ernie_m.files import whole
@@ -70,6 +71,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
+def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:
+    """Return how often a whole training validates.
+
+    Args:
+        trainer: Its `val_check_interval` is in steps, or a share of an epoch.
+        steps: Steps of the whole training.
+        steps_per_epoch: Steps of an epoch.
+    """
+    interval, every_epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    every: float = interval if isinstance(interval, int) else max(1.0, interval * steps_per_epoch)
+    return int(steps / every / (every_epochs or 1))
+
+
 class CheckpointThatCounts(Checkpoint):
     """Keeps `best.ckpt`, the weights at the best validation, and `last.ckpt`, everything needed to continue.
 
@@ -121,6 +135,18 @@ class CheckpointThatCounts(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the folder with all processes."""
         self.folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so where no validation is going to choose."""
+        steps, per_epoch = trainer.estimated_stepping_batches, trainer.num_training_batches
+        if self.monitor is None or steps == float("inf") or per_epoch == float("inf") or is_trial(trainer):
+            return
+        if not validations(trainer, int(steps), int(per_epoch)):
+            rank_zero_warn(
+                f"none of the {steps:g} steps is validated, so that {self.monitor} chooses nothing and the last step "
+                f"counts: trainer.val_check_interval is {trainer.val_check_interval}, check_val_every_n_epoch "
+                f"{trainer.check_val_every_n_epoch}, in epochs of {per_epoch:g} steps. Lower them, or train for longer"
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare with the best so far and save."""

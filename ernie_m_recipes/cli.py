@@ -180,6 +180,11 @@ class RecipeCLI(StageCLI):
             return
         settings = self.config[self.stage]
         if self.stage == "fit":
+            # Lightning wants the second of the two to say what the first one counts: steps, or a share of an epoch.
+            trainer = settings.trainer
+            in_steps = isinstance(trainer.val_check_interval, int)
+            if trainer.check_val_every_n_epoch in (None, 1):
+                trainer.check_val_every_n_epoch = None if in_steps else 1
             found = [problem for rule in rules.TO_TRAIN for problem in rule(settings.as_dict())]
             if found:
                 raise InputError("\n".join(found))

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ernie_m.errors import InputError
 
 from .callbacks import PlainProgress, clock
-from .checkpoints import CheckpointThatCounts
+from .checkpoints import CheckpointThatCounts, validations
 from .cli import RecipeCLI, is_first_process
 from .preparation import prepare
 from .targets import parse
@@ -95,19 +95,6 @@ def peak_memory(trainer: Trainer) -> str:
     # In KiB, but on macOS in bytes.
     unit = 2**30 if sys.platform == "darwin" else 2**20
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.1f} GiB at most in a process"
-
-
-def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:
-    """Return how often a whole training validates.
-
-    Args:
-        trainer: Its `val_check_interval` is in steps, or a share of an epoch.
-        steps: Steps of the whole training.
-        steps_per_epoch: Steps of an epoch.
-    """
-    interval, every_epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
-    every: float = interval if isinstance(interval, int) else max(1.0, interval * steps_per_epoch)
-    return int(steps / every / (every_epochs or 1))
 
 
 def size_of(data: Any, split: str) -> tuple[int, int]:

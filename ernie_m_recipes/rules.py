@@ -136,11 +136,18 @@ def validation(settings: Settings) -> Iterator[str]:
             yield f"{key} is {monitor!r}; this task's scores are {', '.join('/'.join([*parts[:-1], x]) for x in known)}"
         elif len(parts) == 3 and languages and parts[1] not in languages:
             yield f"{key} is {monitor!r}, but validation is on {', '.join(languages)}"
-    if isinstance(trainer["val_check_interval"], int) and trainer["check_val_every_n_epoch"] is not None:
+    if isinstance(trainer["val_check_interval"], int) and (trainer["check_val_every_n_epoch"] or 1) > 1:
         yield (
-            f"trainer.val_check_interval is {trainer['val_check_interval']} steps, which fails in a shorter epoch; "
-            "set check_val_every_n_epoch to null"
+            f"trainer.val_check_interval is {trainer['val_check_interval']} steps and check_val_every_n_epoch "
+            f"{trainer['check_val_every_n_epoch']}; give one of them"
         )
+
+
+def something_kept(settings: Settings) -> Iterator[str]:
+    """A run leaves a network."""
+    run = settings["run"]
+    if trains(settings) and not run["keep_checkpoints"] and not run["export"]:
+        yield "run.keep_checkpoints and run.export are false: nothing would be left of the training; set one to true"
 
 
 def strategy(settings: Settings) -> Iterator[str]:
@@ -166,7 +173,7 @@ def one_file(settings: Settings) -> Iterator[str]:
         )
 
 
-NECESSARY: tuple[Rule, ...] = (sizes, optimisation, length, known_names, validation, one_file)
+NECESSARY: tuple[Rule, ...] = (sizes, optimisation, length, known_names, validation, something_kept, one_file)
 """What every run must keep; it would fail or mislead otherwise, often late."""
 
 TO_TRAIN: tuple[Rule, ...] = (training_data, *NECESSARY)

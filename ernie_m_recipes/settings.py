@@ -28,6 +28,8 @@ class RunSettings:
         evaluate_before_fit: Evaluate the network before it is trained, so that the table shows both.
         test_after_fit: Test the checkpoint that counts after the training.
         export: Write the checkpoint that counts as a folder for transformers after the training.
+        keep_checkpoints: Keep the best and the last checkpoint beside the export. Without them a run can still test and
+            predict, by its export, but not go on.
         card: The row of the model card that `ernie-m report` sets beside the run.
     """
 
@@ -36,6 +38,7 @@ class RunSettings:
     evaluate_before_fit: bool = False
     test_after_fit: bool = True
     export: bool = True
+    keep_checkpoints: bool = True
     card: CardRow | None = None
 
 

@@ -20,7 +20,7 @@ from .documents import as_written, read_json
 from .export import export_checkpoint
 from .preparation import prepare
 from .tables import ResultsByLanguage, print_scores
-from .targets import ALL_OPTIONS, LAST, parse
+from .targets import ALL_OPTIONS, BEST, LAST, parse
 from .trust import TOKENIZER
 
 
@@ -149,7 +149,19 @@ class StageRun:
                 path, folder / "export", settings, results, type(self.model), self.written, self.own_tokenizer(folder)
             )
             print(f"exported: {target}")
+        self.tidy(folder)
         print(f"run folder: {folder}")
+
+    def tidy(self, folder: Path) -> None:
+        """Say what the run takes on the disk, and remove its checkpoints where they are not to be kept."""
+        kept = {name: folder / name for name in (BEST, LAST) if (folder / name).is_file()}
+        sizes = ", ".join(f"{path.as_posix()} {shown_size(kept[path])}" for path in kept)
+        if self.settings.run.keep_checkpoints:
+            print(f"kept: {sizes}" + ("; --run.keep_checkpoints=false keeps the export alone" if sizes else ""))
+            return
+        for path in kept.values():
+            path.unlink()
+        print(f"removed, as run.keep_checkpoints is false: {sizes}")
 
     def own_tokenizer(self, folder: Path) -> str | None:
         """Return the tokenizer in the folder of a run that was continued; None where a person named one."""
@@ -244,6 +256,11 @@ class StageRun:
         if path is None:
             raise InputError("--output writes predictions beside the rows of a file; name it with --input")
         return Path(path).expanduser()
+
+
+def shown_size(path: Path) -> str:
+    """Return how large a file is, in megabytes."""
+    return f"{path.stat().st_size / 1e6:,.1f} MB"
 
 
 def is_of_restoring(error: BaseException) -> bool:

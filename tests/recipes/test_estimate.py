@@ -7,7 +7,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from ernie_m_recipes.estimate import tokens_of, validations
+from ernie_m_recipes.checkpoints import validations
+from ernie_m_recipes.estimate import tokens_of
 
 
 @pytest.mark.parametrize(

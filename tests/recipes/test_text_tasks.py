@@ -121,8 +121,9 @@ def test_a_number(options: list[str], ernie_m) -> None:
 
 def test_weights_and_temperature(options: list[str], ernie_m) -> None:
     words = ["--data.label_column=sad", "--model.class_weights=balanced", "--model.temperature_scaling=true"]
-    code, _, err = ernie_m("fit", "--config", "custom/text_classification", *options, *words)
+    code, out, err = ernie_m("fit", "--config", "custom/text_classification", *options, *words)
     assert code == 0, err
+    assert "kept: checkpoints/best.ckpt" in out
     run = the_run()
     assert re.search(r"class weights: 0 0\.\d+, 1 1\.\d+", (run / "log.txt").read_text(encoding="utf-8"))
     table = pq.read_table(run / "predictions" / "test" / "en.parquet")
@@ -143,3 +144,29 @@ def test_weights_and_temperature(options: list[str], ernie_m) -> None:
                            "--model.class_weights={mad: 2}")  # fmt: skip
     assert code == 2
     assert "class_weights names 'mad'; the labels are 0, 1" in err
+
+
+def test_a_quick_run_says_what_it_leaves_out(options: list[str], ernie_m) -> None:
+    """Few are validated on, by one option for the interval; nothing is kept but the export, which is then the run."""
+    words = ["--data.label_column=sad", "--data.max_validation_examples=20", "--run.keep_checkpoints=false"]
+    code, out, err = ernie_m(
+        "fit", "--config", "custom/text_classification", *options, *words, "--trainer.val_check_interval=60"
+    )
+    assert code == 0, err
+    assert re.search("removed, as run.keep_checkpoints is false: checkpoints/best.ckpt [0-9.]+ MB, ", out)
+    run = the_run()
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert [entry["step"] for entry in results["history"]] == [60, 120]
+    assert (results["validate"]["en"]["examples"], results["test"]["en"]["examples"]) == (20, 60)
+    assert list((run / "checkpoints").iterdir()) == []
+    code, again, err = ernie_m("test", run, "--run.directory=again")
+    assert code == 0, err
+    assert f"{100 * results['test']['en']['accuracy']:.2f}" in again
+    code, _, err = ernie_m("fit", run)
+    assert code == 2
+    assert "no checkpoints/last.ckpt to continue from" in err
+    command = ["fit", "--config", "custom/text_classification", *options, *words, "--trainer.val_check_interval=200"]
+    with pytest.warns(UserWarning, match="none of the 136 steps is validated, so that val/accuracy chooses nothing"):
+        code, out, err = ernie_m(*command)
+    assert code == 0, err
+    assert "the last step, as nothing was validated" in out

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules import TextClassification
-from datamodules.shares import checked_shares, divided
+from datamodules.shares import checked_shares, divided, drawn
 from datamodules.splits import Split
 from ernie_m.errors import InputError
 
@@ -87,3 +87,14 @@ def test_one_file_is_enough(tmp_path: Path, sample_tokenizer_dir: Path, caplog: 
         assert prints["train/de"].startswith("32 rows, ")
     with pytest.raises(InputError, match="no column 'documents'"):
         data_of(sample_tokenizer_dir, tmp_path, test_files=None, test_share=0.1, group_column="documents").setup("fit")
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(1, 10), st.booleans())
+def test_what_is_drawn_is_whole_examples(numbers: list[int], most: int, some: bool) -> None:
+    examples = np.sort(np.array(numbers))
+    kept = np.arange(0, len(examples), 2) if some else None
+    rows = drawn(len(examples), kept, examples, most)
+    possible = np.arange(len(examples)) if kept is None else kept
+    rows = possible if rows is None else rows
+    assert len(set(examples[rows].tolist())) == min(most, len(set(examples[possible].tolist())))
+    assert rows.tolist() == [row for row in possible.tolist() if examples[row] in examples[rows]]
