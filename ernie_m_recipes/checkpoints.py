@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from ernie_m.errors import InputError
 from ernie_m.files import whole
 
+from .record import is_scores
 from .targets import BEST, LAST
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ class CheckpointThatCounts(Checkpoint):
             not all(isinstance(number, int | float | None) for number in numbers)
             or not isinstance(history, list)
             or not all(isinstance(entry, dict) and {"step", "results"} <= entry.keys() for entry in history)
+            or not all(is_scores(entry["results"]) for entry in history)
             or not {"monitor", "mode"} <= state_dict.keys()
         ):
             raise InputError("the checkpoint is damaged: what it says of the best one is not what was written")

@@ -282,7 +282,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     results = read_json(folder / RESULTS)
     confusion, checkpoint = (results.get(name) or {} for name in ("confusion", "checkpoint"))
     if not (
-        all(_is_scores(results.get(stage) or {}) for stage in ("before", "validate", "test"))
+        all(is_scores(results.get(stage) or {}) for stage in ("before", "validate", "test"))
         and isinstance(checkpoint, dict)
         and isinstance(confusion, dict)
         and all(map(_is_confusion, confusion.values()))
@@ -291,7 +291,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _is_scores(content: Any) -> bool:
+def is_scores(content: Any) -> bool:
     """Tell whether something is language to score to number, with the mean of the languages where there are any."""
     return (
         isinstance(content, dict)

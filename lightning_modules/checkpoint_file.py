@@ -15,6 +15,8 @@ CONFIG_KEY = "network_config"
 MOST_VALUES = 1_000_000
 """Far more than the state of any optimiser has."""
 
+# What nothing counts to, and what float64 still tells from its neighbours.
+_LARGEST = 2**53
 _COUNTS = ("ready", "started", "processed", "completed", "_batches_that_stepped")
 _KINDS: dict[str, type] = {
     "state_dict": dict, "hyper_parameters": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,
@@ -62,13 +64,20 @@ def _has_counts(loops: dict[Any, Any]) -> bool:
 
 
 def _check_extent(checkpoint: dict[str, Any], path: Path) -> None:
-    """Refuse lists that hold each other so often that whoever looks at all of them, to print one, never ends."""
+    """Refuse what is no value that training leaves: tensors without values, and numbers without measure.
+
+    And lists that hold each other so often that whoever looks at all of them, to print one, never ends.
+    """
     count, left = 0, [*checkpoint.values()]
     while left:
         value = left.pop()
         count += 1
         if count + len(left) > MOST_VALUES:
             raise InputError(f"{path} is damaged: it has more than {MOST_VALUES:,} values beside its tensors")
+        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta or value.is_quantized):
+            raise InputError(f"{path} is damaged: a tensor in it is {value.layout} on {value.device}, not a plain one")
+        if type(value) is int and abs(value) > _LARGEST:
+            raise InputError(f"{path} is damaged: a number in it has {len(f'{value:x}')} hexadecimal digits")
         if isinstance(value, dict):
             left.extend(value.values())
         elif isinstance(value, list | tuple | set):

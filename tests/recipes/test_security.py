@@ -978,6 +978,21 @@ def test_records_have_bounds(text: str, said: str, folder: Path, ernie_m) -> Non
         {"callbacks": 5},
         {"callbacks": {"CheckpointThatCounts": 5}},
         {"callbacks": {"CheckpointThatCounts": {"history": [5], "saved_step": "x", "best_value": "x"}}},
+        {
+            "callbacks": {
+                "CheckpointThatCounts": {
+                    "history": [{"step": 2, "results": "x"}],
+                    "saved_step": 2,
+                    "best_value": 1.0,
+                    "best_step": 2,
+                    "monitor": "val/accuracy",
+                    "mode": "max",
+                }
+            }
+        },
+        {"state_dict": {"network.classifier.bias": torch.zeros(3).to_sparse()}},
+        {"state_dict": {"network.classifier.bias": torch.zeros(3, device="meta")}},
+        {"lr_schedulers": [{"last_epoch": 10**400}]},
         {"best_on_dev": {"de": "x"}},
         {"XNLI": {"epoch": "x"}},
         {"loops": {"fit_loop": 5}},
