@@ -1,16 +1,14 @@
 """What data modules share that give a text, or a pair of texts, something to predict."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .base import TaskDataModule
+from .divisible import Divisible
 from .reading import SourceRows, empty_rows, read_rows, texts_of
-from .shares import checked_shares, divided
 from .sources import Parts
 from .splits import Split
 from .tokens import filling, lengths, ragged
@@ -20,10 +18,8 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from .sources import Reference
 
-
-class LabelledTexts(TaskDataModule):
+class LabelledTexts(Divisible):
     """Texts, or pairs of texts, from CSV, TSV, JSONL, Parquet or `datasets`' Arrow files.
 
     A batch holds what `TaskDataModule` says and `input_ids` (batch, length) int64, `attention_mask` (batch, length)
@@ -33,12 +29,9 @@ class LabelledTexts(TaskDataModule):
     Args:
         first_column: The first text.
         second_column: The second text; None for single texts.
-        validation_share: Share of a language's training file that is validation data, where it has no file of that
-            split. The labels keep their proportions; what a row belongs to depends on `split_seed` alone.
-        test_share: The same for the test.
-        group_column: Rows with the same value in this column, such as a document, stay in one split.
-        split_seed: Of that division; the same for runs of several seeds, so that they can be compared.
-        args: What `TaskDataModule` takes, as `kwargs`. Of a pair the longer text is cut first.
+        group_column: Rows with the same value in this column, such as a document, stay in one split where a file is
+            divided.
+        args: What `Divisible` takes, as `kwargs`. Of a pair the longer text is cut first.
         kwargs: See `args`.
     """
 
@@ -52,19 +45,13 @@ class LabelledTexts(TaskDataModule):
         *args: Any,
         first_column: str = "premise",
         second_column: str | None = "hypothesis",
-        validation_share: float = 0.0,
-        test_share: float = 0.0,
         group_column: str | None = None,
-        split_seed: int = 1,
         **kwargs: Any,
     ) -> None:
-        # Needed as soon as files are.
-        self._shares = checked_shares(validation_share, test_share)
         super().__init__(*args, **kwargs)
         self.first_column = first_column
         self.second_column = second_column
         self.group_column = group_column
-        self.split_seed = split_seed
 
     # What a subclass says.
 
@@ -100,14 +87,6 @@ class LabelledTexts(TaskDataModule):
 
     # What the base asks for.
 
-    def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
-        train = files.get(Split.TRAIN) or {}
-        self._divided = {
-            split: {name: train[name] for name in train if name not in (files.get(split) or {})}
-            for split in self._shares
-        }
-        super()._use({**files, **{split: {**(files.get(split) or {}), **own} for split, own in self._divided.items()}})
-
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the texts and the labels."""
         return pa.concat_tables([self._read_part(split, part) for part in parts], promote_options="permissive")
@@ -136,18 +115,11 @@ class LabelledTexts(TaskDataModule):
         more = {name: table.column(name) for name in ("group", "labels") if name in table.column_names}
         return pa.table({**columns, "length": lengths(columns["input_ids"]), **more})
 
-    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
-        """What the split has of a file that is divided."""
-        shares = {part: share for part, share in self._shares.items() if language in self._divided[part]}
-        if split not in (Split.TRAIN, *shares) or not shares:
-            return None
-        strata = self.strata(rows.data.column("labels"))
-        groups = rows.data.column("group") if "group" in rows.column_names else None
-        numbers = None if groups is None else groups.combine_chunks().dictionary_encode().indices.to_numpy()
-        found = divided(strata, numbers, shares, self.split_seed)
-        if split in found:
-            return found[Split(split)]
-        return np.setdiff1d(np.arange(len(strata)), np.concatenate(list(found.values())))
+    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """What the subclass says of the labels, and the groups of `group_column`."""
+        groups = rows.data.column("group").combine_chunks() if "group" in rows.column_names else None
+        numbers = None if groups is None else groups.dictionary_encode().indices.to_numpy()
+        return self.strata(rows.data.column("labels")), numbers
 
     def filling(self, split: str) -> dict[str, int | None]:
         """What the tokenizer gave, and `labels`."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
-from .base import TaskDataModule
+from .divisible import Divisible
 from .labels import check_label, counted, position, say_case, united, warn_of_odd
 from .reading import class_names
 from .sentences import holds_rows, read_sentences
@@ -34,7 +34,7 @@ NO_WORD = -1
 LabelledTokens = Literal["first", "all"]
 
 
-class TokenLabels(TaskDataModule):
+class TokenLabels(Divisible):
     """Sentences whose words have a label, from column files, Parquet, JSONL or CSV.
 
     Column files are those of CoNLL-2002 and 2003 and of PAN-X: a word first and its tag last on each line, an empty
@@ -64,7 +64,7 @@ class TokenLabels(TaskDataModule):
             all that occur in the training data, sorted.
         label_tokens: "first": each word's first token is labelled; "all": all its tokens, B- on the first alone, as in
             Baidu's code.
-        args: What `TaskDataModule` takes, as `kwargs`; `max_length` and the sizes of batches are those of windows.
+        args: What `Divisible` takes, as `kwargs`; `max_length` and the sizes of batches are those of windows.
         kwargs: See `args`.
     """
 
@@ -175,6 +175,17 @@ class TokenLabels(TaskDataModule):
         entities = Counter(name.removeprefix("B-") for name in names if name.startswith("B-"))
         listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(entities.items()))
         return f"{text}, {entities.total():,} entities: {listed or 'none'}"
+
+    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Of each window the rarest label in its sentence; the sentence."""
+        labels = rows.data.column("labels").combine_chunks()
+        values, window = labels.flatten().to_numpy(), labels.value_parent_indices().to_numpy()
+        values, window = values[values != IGNORED], window[values != IGNORED]
+        counts = np.bincount(values, minlength=len(self.label_names))
+        sentences, place = np.unique(rows.data.column("sentence").to_numpy(), return_inverse=True)
+        rarest = np.full(len(sentences), len(self.label_names), dtype=np.int64)
+        np.minimum.at(rarest, place[window], np.argsort(np.argsort(counts, kind="stable"))[values])
+        return rarest[place], place.astype(np.int64)
 
     def check_output(self, suffix: str) -> None:
         """Refuses rows that have a column which predictions in JSONL need."""

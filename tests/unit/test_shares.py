@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import TextClassification
+from datamodules import TextClassification, TokenLabels
 from datamodules.shares import checked_shares, divided, drawn
 from datamodules.splits import Split
 from ernie_m.errors import InputError
@@ -98,3 +98,26 @@ def test_what_is_drawn_is_whole_examples(numbers: list[int], most: int, some: bo
     rows = possible if rows is None else rows
     assert len(set(examples[rows].tolist())) == min(most, len(set(examples[possible].tolist())))
     assert rows.tolist() == [row for row in possible.tolist() if examples[row] in examples[rows]]
+
+
+def test_sentences_stay_whole_and_rare_labels_are_in_all_parts(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    """Windows of a sentence belong together; every tenth sentence has a name."""
+    rows = [" ".join(["word"] * 40) for _ in range(60)]
+    tags = [" ".join(["B-PER" if number % 10 == 0 else "O"] + ["O"] * 39) for number in range(60)]
+    lines = ["tokens,ner_tags", *map(",".join, zip(rows, tags, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = TokenLabels(
+        str(sample_tokenizer_dir), {"en": str(tmp_path / "a.csv")}, validation_share=0.3, test_share=0.1,
+        cache_dir=str(tmp_path / "cache"), max_length=24,
+    )  # fmt: skip
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    sentences = {
+        split: set(data.row_set(split, ["en"]).all_scalars("sentence").tolist())
+        for split in ("train", "validation", "test")
+    }
+    assert sum(map(len, sentences.values())) == len(set.union(*sentences.values())) == 60
+    assert {split: len(found) for split, found in sentences.items()} == {"train": 36, "validation": 18, "test": 6}
+    named = {split: sum(number % 10 == 0 for number in found) for split, found in sentences.items()}
+    assert named["validation"] == 2
+    assert "60 sentences" not in data.fingerprints()["validation/en"]

@@ -1,0 +1,74 @@
+"""Data modules that can make validation and test data of a part of the training file."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import TaskDataModule
+from .shares import checked_shares, divided
+from .splits import Split
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .sources import Reference
+
+
+class Divisible(TaskDataModule):
+    """A data module for which one file is enough.
+
+    Args:
+        validation_share: Share of a language's training file that is validation data, where it has no file of that
+            split. The labels keep their proportions; what an example belongs to depends on `split_seed` alone.
+        test_share: The same for the test.
+        split_seed: Of that division; the same for runs of several seeds, so that they can be compared.
+        args: What `TaskDataModule` takes, as `kwargs`.
+        kwargs: See `args`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        validation_share: float = 0.0,
+        test_share: float = 0.0,
+        split_seed: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        # Needed as soon as files are.
+        self._shares = checked_shares(validation_share, test_share)
+        super().__init__(*args, **kwargs)
+        self.split_seed = split_seed
+
+    @abstractmethod
+    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """What a division keeps together.
+
+        Args:
+            rows: The rows of a training file.
+
+        Returns:
+            A number for each row, of which all parts have the same proportions; and one that rows share which stay in
+            one part, None where each is by itself.
+        """
+
+    def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
+        train = files.get(Split.TRAIN) or {}
+        self._divided = {
+            split: {name: train[name] for name in train if name not in (files.get(split) or {})}
+            for split in self._shares
+        }
+        super()._use({**files, **{split: {**(files.get(split) or {}), **own} for split, own in self._divided.items()}})
+
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """What the split has of a file that is divided."""
+        shares = {part: share for part, share in self._shares.items() if language in self._divided[part]}
+        if split not in (Split.TRAIN, *shares) or not shares:
+            return None
+        strata, groups = self.division(rows)
+        found = divided(strata, groups, shares, self.split_seed)
+        if split in found:
+            return found[Split(split)]
+        return np.setdiff1d(np.arange(len(strata)), np.concatenate(list(found.values())))
