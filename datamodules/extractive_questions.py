@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# Columns of predictions that say nothing beyond the file that was predicted on.
+_NOT_WRITTEN = ("example_id", "references")
+
+
 class ExtractiveQuestions(TaskDataModule):
     """Questions whose answers stand in a context, from SQuAD's JSON, CSV, TSV, JSONL or Parquet.
 
@@ -70,7 +74,7 @@ class ExtractiveQuestions(TaskDataModule):
         kwargs: See `args`.
     """
 
-    prediction_formats: ClassVar[tuple[str, ...]] = (".json",)
+    prediction_formats: ClassVar[tuple[str, ...]] = (".json", ".jsonl")
     # A long context has a hundred windows.
     rows_at_once: ClassVar[int] = 256
 
@@ -238,12 +242,18 @@ class ExtractiveQuestions(TaskDataModule):
         return self._references[split, language]
 
     def predictions_as_text(self, tables: Mapping[str, pa.Table], suffix: str) -> str:
-        """The official prediction JSON: id to answer.
+        """The official prediction JSON, id to answer and "" for none, or all that is known of each, as JSONL.
 
         Args:
             tables: Language to predictions, with `id` and `prediction`.
-            suffix: The only one, ".json".
+            suffix: ".json", or ".jsonl" for scores and further answers too.
         """
+        if suffix == ".jsonl":
+            known = (
+                table.drop_columns([name for name in _NOT_WRITTEN if name in table.column_names])
+                for table in tables.values()
+            )
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for table in known for row in table.to_pylist())
         found = {
             row["id"]: row["prediction"]
             for table in tables.values()

@@ -106,6 +106,21 @@ def tiny_mlqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_squad_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with SQuAD 2.0's JSON, 48 questions to train on: every second one asks for a word that is not there."""
+    root = tmp_path_factory.mktemp("squad_2")
+    for name, count in (("train", 48), ("dev", 16)):
+        document = json.loads(as_squad(questions(count, count)))
+        for number, paragraph in enumerate(document["data"][0]["paragraphs"]):
+            (qa,) = paragraph["qas"]
+            qa["is_impossible"] = number % 2 == 0
+            if qa["is_impossible"]:
+                qa |= {"question": "zebra ?", "plausible_answers": qa["answers"], "answers": []}
+        (root / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
 def own_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that `custom/question_answering` names."""
     root = tmp_path_factory.mktemp("own_questions")

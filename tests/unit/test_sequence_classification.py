@@ -528,7 +528,7 @@ def test_run_at_chance_is_named_as_collapsed(tmp_path: Path) -> None:
         hint = record.hint(["en"])
         assert (hint is not None) == said
         if hint is not None:
-            assert "never better than giving all examples the most frequent label: en 16.7% (guessing: 16.7%)" in hint
+            assert "never better than giving all examples the same answer: en 16.7% (guessing: 16.7%)" in hint
 
 
 def test_lightning_s_own_accumulation_is_refused(tmp_path: Path) -> None:
