@@ -276,8 +276,9 @@ class QuestionAnswering(TaskModule):
             self._tell_threshold()
 
     def _tell_threshold(self) -> None:
-        is_kept = null_answers.threshold_in(self.network.config, self.backbone) is not None
-        if self.version_2_with_negative and not is_kept and not self.training_follows:
+        if not self.version_2_with_negative or self.training_follows:
+            return
+        if null_answers.threshold_in(self.network.config, self.backbone) is None:
             rank_zero_warn(
                 f"{self.backbone!r} keeps no null_threshold, which a training with version_2_with_negative chooses: it "
                 "is 0 here. State model.null_threshold for another"

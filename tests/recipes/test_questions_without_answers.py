@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from ernie_m_recipes.__main__ import main
 
-RECIPE = "custom/question_answering"
+RECIPE = "squad_v2/english_base"
 
 
 def read(path: Path) -> Any:
@@ -19,16 +19,14 @@ def read(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def options(quick: list[str], tiny_squad_2: Path) -> list[str]:
     kept = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
-    files = {"train": "train", "validation": "dev", "test": "dev"}
-    kept += [f"--data.{split}_files={{en: {tiny_squad_2 / name}.json}}" for split, name in files.items()]
-    return [*kept, "--data.max_length=64", "--data.max_query_length=8", "--trainer.check_val_every_n_epoch=null"]
+    return [*kept, f"--data.path={tiny_squad_2}", "--data.max_length=64", "--data.max_query_length=8"]
 
 
 @pytest.fixture(scope="module")
 def run(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs")
-    of_task = ["--model.version_2_with_negative=true", "--model.protocol=squad", "--model.learning_rate=2e-3"]
-    assert main(["fit", "--config", RECIPE, *options, *of_task, f"--run.directory={directory}"]) == 0
+    options = [*options, "--model.learning_rate=2e-3", f"--run.directory={directory}"]
+    assert main(["fit", "--config", RECIPE, *options]) == 0
     (record,) = directory.rglob("run.json")
     return record.parent
 
@@ -52,7 +50,7 @@ def test_predictions_are_those_of_the_test_until_another_threshold_is_asked_for(
     run: Path, tiny_squad_2: Path, tmp_path: Path, ernie_m
 ) -> None:
     rows = parquet.read_table(run / "predictions" / "test" / "en.parquet").to_pylist()
-    asked = ["--input", tiny_squad_2 / "dev.json", "--output"]
+    asked = ["--input", tiny_squad_2 / "validation.json", "--output"]
     for target in (run, run / "export"):
         code, _, err = ernie_m("predict", target, *asked, tmp_path / "answers.json")
         assert code == 0, err
@@ -67,10 +65,10 @@ def test_predictions_are_those_of_the_test_until_another_threshold_is_asked_for(
 
 
 def test_half_of_the_option_and_none_of_it_are_refused(options: list[str], ernie_m) -> None:
-    code, _, err = ernie_m("fit", "--config", RECIPE, *options, "--data.version_2_with_negative=true")
+    code, _, err = ernie_m("fit", "--config", RECIPE, *options, "--data.version_2_with_negative=false")
     assert code == 2
-    assert "data.version_2_with_negative is True and model.version_2_with_negative False" in err
-    code, _, err = ernie_m("fit", "--config", RECIPE, *options)
+    assert "data.version_2_with_negative is False and model.version_2_with_negative True" in err
+    code, _, err = ernie_m("fit", "--config", RECIPE, *options, "--model.version_2_with_negative=false")
     assert code == 2
     assert "24 without an answer (as SQuAD 2.0 has them)" in err
     assert "train on them with version_2_with_negative: true" in err

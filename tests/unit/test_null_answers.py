@@ -1,5 +1,6 @@
 """Questions without an answer: scores and threshold against SQuAD 2.0's published rules, and through a training."""
 
+import importlib.util
 import json
 import math
 import random
@@ -26,6 +27,8 @@ from lightning_modules import QuestionAnswering
 from lightning_modules.answer_scores import answer_scores
 from lightning_modules.collapse import DevelopmentRecord
 from lightning_modules.null_answers import best_threshold, null_scores, threshold_in
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "answer_questions.py"
 
 # SQuAD 2.0's evaluation, from its published rules: what `evaluate-v2.0.py` computes, written anew.
 
@@ -251,6 +254,19 @@ def test_learns_when_to_give_no_answer_and_keeps_the_threshold(
     assert written == {row["id"]: row["prediction"] for row in rows}
     lines = [json.loads(line) for line in data.predictions_as_text(model.tables, ".jsonl").splitlines()]
     assert [line["score_difference"] for line in lines] == [row["score_difference"] for row in rows]
+    spec = importlib.util.spec_from_file_location("answer_questions", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    contexts = data.references("validate", "en")["context"].to_pylist()
+    # One window holds these contexts, there and here.
+    for row in rows[:2]:
+        ((text, begin, _, _), *_) = example.answers(
+            model.network.eval(), data.tokenizer, row["question"], contexts[row["example_id"]]
+        )
+        assert (text, begin) == (row["prediction"], row["begin"])
+    assert [row["prediction"] == "" for row in rows[:2]] == [True, False]
 
     # Weights of another step bring their own threshold, whether they are put into this network or build one.
     first = QuestionAnswering.load_from_checkpoint(tmp_path / "step=60.ckpt").network.config.null_threshold
