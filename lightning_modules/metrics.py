@@ -24,7 +24,10 @@ ScoreOfRows = Callable[[dict[str, Tensor], int], tuple[pa.Table, dict[str, float
 COUNTS = ("examples", "missing", "ties", "duplicates")
 """Entries of a language's results that are numbers of examples: summed over languages, not logged."""
 
-DETAILS = ("macro_f1", "macro_precision", "macro_recall", "matthews", "calibration_error", "loss", "camlm_loss")
+DETAILS = (
+    "macro_f1", "macro_precision", "macro_recall", "matthews", "calibration_error", "has_answer_exact_match", "loss",
+    "camlm_loss",
+)  # fmt: skip
 """Scores beside a task's own: in results and logs, not in tables that people read at a glance."""
 
 LAYER = "layer_"

@@ -226,12 +226,15 @@ def test_learns_when_to_give_no_answer_and_keeps_the_threshold(
     make, sample_tokenizer_dir: Path, tmp_path: Path, caplog
 ) -> None:
     torch.manual_seed(0)
-    model, data = task(sample_tokenizer_dir), make()
+    both = {"en": write(tmp_path / "dev.json", 24)["en"], "de": write(tmp_path / "de.json", 9)["en"]}
+    model, data = task(sample_tokenizer_dir), make(validation_files=both)
     keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_weights_only=True)
     trainer = Trainer(max_steps=120, callbacks=[keep], check_val_every_n_epoch=None, val_check_interval=60, **QUIET)
     trainer.fit(model, datamodule=data)
     threshold = model.network.config.null_threshold
+    # Of the training's language.
     assert f"null_threshold: {threshold:.4f}, chosen on 24 questions of the development data" in caplog.text
+    assert list(model.results) == ["en", "de", "mean"]
     scores = model.results["en"]
     assert scores["f1"] > 0.7
     assert min(scores["no_answer_f1"], scores["has_answer_f1"]) > 0.5
@@ -250,9 +253,10 @@ def test_learns_when_to_give_no_answer_and_keeps_the_threshold(
             assert (row["prediction"], row["begin"], row["end"]) == ("", -1, -1)
         else:
             assert row["prediction"] == row["n_best"][0]
-    written = json.loads(data.predictions_as_text(model.tables, ".json"))
+    tables = {"en": model.tables["en"]}
+    written = json.loads(data.predictions_as_text(tables, ".json"))
     assert written == {row["id"]: row["prediction"] for row in rows}
-    lines = [json.loads(line) for line in data.predictions_as_text(model.tables, ".jsonl").splitlines()]
+    lines = [json.loads(line) for line in data.predictions_as_text(tables, ".jsonl").splitlines()]
     assert [line["score_difference"] for line in lines] == [row["score_difference"] for row in rows]
     spec = importlib.util.spec_from_file_location("answer_questions", EXAMPLE)
     assert spec is not None
