@@ -1,7 +1,7 @@
 """Extractive question answering from one's own files, SQuAD's JSON or a data set in the Hub's layout."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,16 @@ from ernie_m import load_tokenizer
 from ernie_m.errors import InputError, check_positive
 
 from .base import TaskDataModule
-from .questions import Columns, OnBadAnswer, Question, as_table, check_texts, read_questions, trainable
+from .questions import (
+    Columns,
+    OnBadAnswer,
+    Question,
+    as_table,
+    check_impossible,
+    check_texts,
+    read_questions,
+    trainable,
+)
 from .sources import Parts
 from .splits import Split, splits_of
 from .tokens import filling, lengths, ragged
@@ -21,6 +30,10 @@ from .windows import NO_TEXT, Windows
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+# Columns of predictions that say nothing beyond the file that was predicted on.
+_NOT_WRITTEN = ("example_id", "references")
 
 
 class ExtractiveQuestions(TaskDataModule):
@@ -33,7 +46,7 @@ class ExtractiveQuestions(TaskDataModule):
       a pair apart, as BERT's does,
     - `question` (batch,) int64: the question's number in its file,
     - in training `start_positions`, `end_positions` (batch,) int64: the first and last token of the answer, 0 where
-      the window does not hold it,
+      the window does not hold it or there is none,
     - otherwise `offsets_begin`, `offsets_end` (batch, length) int64: the characters of the context that a token stands
       for, -1 for tokens that no answer starts or ends with.
 
@@ -49,6 +62,9 @@ class ExtractiveQuestions(TaskDataModule):
         answer_start_column: With it, the column of its first character in the context, from 0; needed in training.
         on_bad_answer: Whether training stops ("stop") where an answer does not stand at its offset or a question has
             none, or goes on without such questions and says how many and which ("skip").
+        version_2_with_negative: Whether the context may not answer a question, as in SQuAD 2.0: `is_impossible` in its
+            JSON, elsewhere an empty list of answers or, in `answer_column`, an empty text. Such questions are then
+            trained on and scored; the task has the same option. Called as in transformers' scripts.
         max_query_length: Tokens after which a question is cut.
         doc_stride: Tokens of the context from the start of one window to the start of the next, as in BERT's and
             Baidu's code. transformers' `stride` is what two windows share instead.
@@ -58,7 +74,7 @@ class ExtractiveQuestions(TaskDataModule):
         kwargs: See `args`.
     """
 
-    prediction_formats: ClassVar[tuple[str, ...]] = (".json",)
+    prediction_formats: ClassVar[tuple[str, ...]] = (".json", ".jsonl")
     example_column: ClassVar[str | None] = "question"
     # A long context has a hundred windows.
     rows_at_once: ClassVar[int] = 256
@@ -73,6 +89,7 @@ class ExtractiveQuestions(TaskDataModule):
         answer_column: str | None = None,
         answer_start_column: str | None = None,
         on_bad_answer: OnBadAnswer = "stop",
+        version_2_with_negative: bool = False,
         max_query_length: int = 64,
         doc_stride: int = 128,
         single_separator: bool = False,
@@ -88,6 +105,7 @@ class ExtractiveQuestions(TaskDataModule):
             id_column, context_column, question_column, answers_column, answer_column, answer_start_column
         )
         self.on_bad_answer: OnBadAnswer = on_bad_answer
+        self.version_2_with_negative = version_2_with_negative
         self.max_query_length = max_query_length
         self.doc_stride = doc_stride
         self.single_separator = single_separator
@@ -113,21 +131,28 @@ class ExtractiveQuestions(TaskDataModule):
 
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the questions; those to train on with the place of their first answer."""
-        questions = read_questions(parts, self.columns, answered=split == Split.TRAIN)
-        numbers = trainable(questions, self.on_bad_answer) if split == Split.TRAIN else None
+        negatives = self.version_2_with_negative
+        questions = read_questions(parts, self.columns, answered=split == Split.TRAIN, negatives=negatives)
+        numbers = trainable(questions, self.on_bad_answer, negatives) if split == Split.TRAIN else None
         if numbers is None:
             check_texts(questions)
+        if split in (Split.VALIDATION, Split.TEST) and negatives:
+            check_impossible(questions)
         if split != Split.PREDICT and questions and not any(question.answers for question in questions):
-            self._tell_unanswered(split, questions[0])
-        table = as_table(questions, numbers)
+            self._tell_unanswered(split, questions)
+        table = as_table(questions, numbers, negatives)
         return table.append_column("questions", pa.array([len(questions)] * len(table), pa.int32()))
 
-    def _tell_unanswered(self, split: str, first: Question) -> None:
+    def _tell_unanswered(self, split: str, questions: Sequence[Question]) -> None:
         """Says, before anything is computed, that there will be no score; a checkpoint is chosen by one."""
-        message = (
-            f"{first.place} and all after it have no answer; SQuAD's JSON has them under 'answers', rows in a column"
+        message = f"{questions[0].place} and all after it have no answer"
+        if self.version_2_with_negative and any(question.is_impossible for question in questions):
+            if split == Split.VALIDATION:
+                rank_zero_warn(f"{message}, as the file says: a threshold that is chosen on them lets no answer pass.")
+            return
+        message += (
+            "; SQuAD's JSON has them under 'answers', rows in a column that answers_column or answer_column names"
         )
-        message += " that answers_column or answer_column names"
         if split == Split.VALIDATION:
             raise InputError(f"{message}. Validation needs them.")
         rank_zero_warn(f"{message}: they are answered, and not scored.")
@@ -144,6 +169,9 @@ class ExtractiveQuestions(TaskDataModule):
             "input_ids": ragged([window.input_ids for window in windows]),
         }
         columns["length"] = lengths(columns["input_ids"])
+        if self.version_2_with_negative:
+            is_impossible = [right == [] for right in table.column("answers").to_pylist()]
+            columns["is_impossible"] = pa.array([is_impossible[number] for number in of], pa.bool_())
         if "token_type_ids" in filling(self.tokenizer):
             columns["token_type_ids"] = ragged([window.token_type_ids for window in windows])
         if answers is None:
@@ -175,6 +203,8 @@ class ExtractiveQuestions(TaskDataModule):
             settings["answers"] = [columns.answers, columns.answer, columns.answer_start]
         if split == Split.TRAIN:
             settings["on_bad_answer"] = self.on_bad_answer
+        if self.version_2_with_negative:
+            settings["version_2_with_negative"] = True
         return settings
 
     def summary(self, rows: "Dataset") -> str:
@@ -184,9 +214,13 @@ class ExtractiveQuestions(TaskDataModule):
         said = f"{kept:,} questions in {len(rows):,} windows"
         if kept < total:
             said += f"; {total - kept:,} of {total:,} questions are left out (on_bad_answer: {self.on_bad_answer})"
+        unanswered = 0
+        if "is_impossible" in rows.column_names:
+            unanswered = len(of.filter(rows.data.column("is_impossible")).unique())
+            said += f"; {unanswered:,} of {kept:,} questions have no answer"
         if "start_positions" in rows.column_names:
             is_held = rows.data.column("start_positions").to_numpy() > 0
-            unheld = kept - len(of.filter(pa.array(is_held)).unique())
+            unheld = kept - unanswered - len(of.filter(pa.array(is_held)).unique())
             if unheld:
                 said += f"; no window holds the whole answer of {unheld:,}"
         return said
@@ -199,7 +233,8 @@ class ExtractiveQuestions(TaskDataModule):
             language: One of `eval_languages(stage)`.
 
         Returns:
-            `id`, `question`, `context` (strings) and `answers` (the texts of all answers, empty where there are none).
+            `id`, `question`, `context` (strings) and `answers` (the texts of all answers, empty where there are none;
+            with `version_2_with_negative` null where the file says nothing of them).
         """
         split = splits_of(stage)[-1]
         if (split, language) not in self._references:
@@ -208,12 +243,18 @@ class ExtractiveQuestions(TaskDataModule):
         return self._references[split, language]
 
     def predictions_as_text(self, tables: Mapping[str, pa.Table], suffix: str) -> str:
-        """The official prediction JSON: id to answer.
+        """The official prediction JSON, id to answer and "" for none, or all that is known of each, as JSONL.
 
         Args:
             tables: Language to predictions, with `id` and `prediction`.
-            suffix: The only one, ".json".
+            suffix: ".json", or ".jsonl" for scores and further answers too.
         """
+        if suffix == ".jsonl":
+            known = (
+                table.drop_columns([name for name in _NOT_WRITTEN if name in table.column_names])
+                for table in tables.values()
+            )
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for table in known for row in table.to_pylist())
         found = {
             row["id"]: row["prediction"]
             for table in tables.values()

@@ -22,6 +22,7 @@ OnBadAnswer = Literal["stop", "skip"]
 
 # Questions that are named when something is wrong with several.
 _NAMED = 3
+_UNANSWERED = "without an answer (as SQuAD 2.0 has them)"
 # Characters of a text that a message shows.
 _SHOWN = 60
 
@@ -57,6 +58,8 @@ class Question:
         context: The text that holds the answer.
         answers: Text and first character of every answer, None where the file does not say where.
         place: Where it stands.
+        is_impossible: Whether its file says that the context does not answer it, by `is_impossible` as SQuAD 2.0's
+            JSON or by an empty list; None where the file says nothing of answers.
     """
 
     id: str
@@ -64,18 +67,20 @@ class Question:
     context: str
     answers: tuple[tuple[str, int | None], ...]
     place: str
+    is_impossible: bool | None = None
 
     def __str__(self) -> str:
         return f"question {self.id!r} ({self.place})"
 
 
-def read_questions(parts: Parts, columns: Columns, answered: bool) -> list[Question]:
+def read_questions(parts: Parts, columns: Columns, answered: bool, negatives: bool = False) -> list[Question]:
     """Reads the questions of some files or data sets.
 
     Args:
         parts: SQuAD's JSON (`.json`), or rows: CSV, TSV, JSONL, Parquet, data sets. Files also with `.gz` after it.
         columns: The columns of rows.
         answered: Whether rows must have the columns of the answers.
+        negatives: Whether questions without an answer are meant to have none.
 
     Raises:
         InputError: A file is broken or has another shape, named with its place.
@@ -83,13 +88,16 @@ def read_questions(parts: Parts, columns: Columns, answered: bool) -> list[Quest
     questions: list[Question] = []
     for part in parts:
         is_document = isinstance(part, Path) and suffix_of(part) == ".json"
-        found = _in_document(part) if is_document else _in_rows(part, columns, answered, len(questions))
+        found = _in_document(part, negatives) if is_document else _in_rows(part, columns, answered, len(questions))
         questions.extend(found)
     return questions
 
 
-def _in_document(path: Path) -> Iterator[Question]:
-    """Walks through SQuAD's JSON: `data`, `paragraphs`, `context` and `qas`, `id`, `question` and `answers`."""
+def _in_document(path: Path, negatives: bool) -> Iterator[Question]:
+    """Walks through SQuAD's JSON: `data`, `paragraphs`, `context` and `qas`, `id`, `question` and `answers`.
+
+    SQuAD 2.0's `is_impossible` is read where questions may have no answer; its `plausible_answers` never are.
+    """
     document = read_json(path)
     for i, article in enumerate(_member(document, "data", list, path, "the document")):
         for j, paragraph in enumerate(_member(article, "paragraphs", list, path, f"data[{i}]")):
@@ -100,7 +108,10 @@ def _in_document(path: Path) -> Iterator[Question]:
                 question = _member(qa, "question", str, path, inside)
                 name = _identifier(_member(qa, "id", (str, int), path, inside), f"{path}, {inside}")
                 answers = _answers(qa.get("answers"), f"{path}, {inside}.answers")
-                yield Question(name, question, context, answers, f"{path}, {inside}")
+                stated = None if qa.get("answers") is None else not answers
+                if negatives and "is_impossible" in qa and not isinstance(stated := qa["is_impossible"], bool):
+                    raise InputError(f"{path}, {inside}.is_impossible: expected true or false, found {_shown(stated)}.")
+                yield Question(name, question, context, answers, f"{path}, {inside}", stated)
 
 
 def _member(value: Any, key: str, kind: type | tuple[type, ...], path: Path, place: str) -> Any:
@@ -179,11 +190,14 @@ def _in_rows(part: "Path | Dataset", columns: Columns, answered: bool, first: in
     asked, contexts = (texts_of(rows, name).to_pylist() for name in texts)
     ids = rows.table.column(columns.id).to_pylist() if columns.id is not None else range(first, first + len(asked))
     found = [rows.table.column(name).to_pylist() for name in own]
+    # An empty answer says that there is none, also one that Parquet has as a null; a column of nulls is no column.
+    says_all = bool(flat) and any(value is not None for value in found[0])
     for number, (name, question, context) in enumerate(zip(ids, asked, contexts, strict=True)):
         place = rows.where(number)
         values = [column[number] for column in found]
         answers = _flat_answer(values, place) if flat else _answers(values[0], f"{place}, column '{columns.answers}'")
-        yield Question(_identifier(name, place), question, context, answers, place)
+        stated = not answers if says_all or values[0] is not None else None
+        yield Question(_identifier(name, place), question, context, answers, place, stated)
 
 
 def _flat_answer(values: Sequence[Any], place: str) -> tuple[tuple[str, int | None], ...]:
@@ -223,23 +237,42 @@ def _emptiness(question: Question) -> str:
     return "the context is empty" if not question.context.strip() else ""
 
 
-def trainable(questions: Sequence[Question], on_bad_answer: OnBadAnswer) -> list[int]:
+def check_impossible(questions: Sequence[Question]) -> None:
+    """Refuses questions to score whose answers contradict what their file says of them.
+
+    Raises:
+        InputError: `is_impossible` is true where there is an answer, or false where there is none.
+    """
+    for question in questions:
+        if problem := _contradiction(question):
+            raise InputError(f"{question} is one {problem}; correct is_impossible, or the answers.")
+
+
+def _contradiction(question: Question) -> str:
+    if question.is_impossible is None or question.is_impossible != bool(question.answers):
+        return ""
+    return f"{'with' if question.answers else 'without'} an answer, though is_impossible says otherwise"
+
+
+def trainable(questions: Sequence[Question], on_bad_answer: OnBadAnswer, negatives: bool = False) -> list[int]:
     """Finds the questions that can be trained on: those whose first answer stands where the file says.
 
     Args:
         questions: All questions of the training data.
         on_bad_answer: Whether to stop, or to go on without the others.
+        negatives: Whether those that have no answer, as the file says, can be trained on too.
 
     Returns:
         Their positions.
 
     Raises:
         InputError: `on_bad_answer` is "stop" and there are others; they are counted by what is wrong, and some named.
+            Or none of them all has an answer.
     """
     good: list[int] = []
     bad: dict[str, list[str]] = {}
     for number, question in enumerate(questions):
-        kind, detail = _problem(question)
+        kind, detail = _problem(question, negatives)
         if kind:
             bad.setdefault(kind, []).append(f"{question}{detail}")
         else:
@@ -248,8 +281,16 @@ def trainable(questions: Sequence[Question], on_bad_answer: OnBadAnswer) -> list
         listed = "".join(f"\n  {len(names)} {kind}: " + "; ".join(_some(names)) for kind, names in bad.items())
         message = f"{len(questions) - len(good)} of {len(questions):,} questions cannot be trained on:{listed}"
         if on_bad_answer == "stop":
-            raise InputError(f"{message}\nCorrect them, or leave them out with on_bad_answer: skip.")
+            remedy = "Correct them, or leave them out with on_bad_answer: skip."
+            if _UNANSWERED in bad:
+                remedy += " Where the context is not to answer them, train on them with version_2_with_negative: true."
+            raise InputError(f"{message}\n{remedy}")
         rank_zero_warn(f"{message}\nThey are left out.")
+    if good and not any(questions[number].answers for number in good):
+        raise InputError(
+            f"{questions[good[0]].place} and all after it have no answer, so there is nothing to learn but to give"
+            " none; train on questions with answers too."
+        )
     return good
 
 
@@ -257,12 +298,16 @@ def _some(names: Sequence[str]) -> list[str]:
     return [*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])]
 
 
-def _problem(question: Question) -> tuple[str, str]:
+def _problem(question: Question, negatives: bool) -> tuple[str, str]:
     """What keeps a question from being trained on, and what is to be seen there; empty where nothing does."""
     if empty := _emptiness(question):
         return f"where {empty}", ""
+    if negatives and (contradiction := _contradiction(question)):
+        return contradiction, ""
     if not question.answers:
-        return "without an answer (as SQuAD 2.0 has them)", ""
+        if not negatives:
+            return _UNANSWERED, ""
+        return "" if question.is_impossible else "with neither an answer nor an empty list of them", ""
     text, start = question.answers[0]
     if not text.strip():
         return "whose answer is empty", ""
@@ -274,16 +319,18 @@ def _problem(question: Question) -> tuple[str, str]:
     return "", ""
 
 
-def as_table(questions: Sequence[Question], numbers: Sequence[int] | None) -> pa.Table:
+def as_table(questions: Sequence[Question], numbers: Sequence[int] | None, negatives: bool = False) -> pa.Table:
     """The questions as columns.
 
     Args:
         questions: All questions.
         numbers: Those to train on, whose answers are known to be right; None for all, to predict.
+        negatives: Whether questions without an answer are meant to have none.
 
     Returns:
         `number` (int32, among all), `id`, `question`, `context`, `answers` (the texts) and, to train, `begin` and
-        `end` (int32): the first character of the first answer and the one behind its last.
+        `end` (int32): the first character of the first answer and the one behind its last, -1 where there is none.
+        With `negatives`, the `answers` are null where a file says nothing of them.
     """
     chosen = range(len(questions)) if numbers is None else numbers
     kept = [questions[number] for number in chosen]
@@ -293,10 +340,17 @@ def as_table(questions: Sequence[Question], numbers: Sequence[int] | None) -> pa
         "id": pa.array([question.id for question in kept], pa.string()).dictionary_encode(),
         "question": pa.array([question.text for question in kept], pa.string()),
         "context": pa.array([question.context for question in kept], pa.string()),
-        "answers": pa.array([[text for text, _ in question.answers] for question in kept], pa.list_(pa.string())),
+        "answers": pa.array(
+            [
+                None if negatives and question.is_impossible is None else [text for text, _ in question.answers]
+                for question in kept
+            ],
+            pa.list_(pa.string()),
+        ),
     }
     if numbers is not None:
-        firsts = [question.answers[0] for question in kept]
-        columns["begin"] = pa.array([start for _, start in firsts], pa.int32())
-        columns["end"] = pa.array([(start or 0) + len(text) for text, start in firsts], pa.int32())
+        firsts = [question.answers[0] if question.answers else None for question in kept]
+        columns["begin"] = pa.array([-1 if first is None else first[1] for first in firsts], pa.int32())
+        ends = [-1 if first is None else (first[1] or 0) + len(first[0]) for first in firsts]
+        columns["end"] = pa.array(ends, pa.int32())
     return pa.table(columns)

@@ -112,7 +112,8 @@ class Windows:
         Args:
             questions: The questions.
             contexts: The context of each.
-            answers: In training, the first character of each answer and the one behind its last.
+            answers: In training, the first character of each answer and the one behind its last, `NO_TEXT` both where
+                a question has none.
 
         Yields:
             The windows, by question and place in the context.

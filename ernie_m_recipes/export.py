@@ -251,7 +251,7 @@ def model_card(
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
-    lines += usage(config["model"], str(arguments.get("prefix") or ""))
+    lines += usage(config["model"], str(arguments.get("prefix") or ""), getattr(network.config, "null_threshold", None))
     lines += applied(config, network)
     if results:
         lines += scores_section(results)
@@ -285,12 +285,13 @@ def called(source: str) -> str:
     return path.name if run is None else f"{run.name}/{path.name}"
 
 
-def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
+def usage(model: Mapping[str, Any], prefix: str = "", null_threshold: float | None = None) -> list[str]:
     """Return the lines that say how the network was used for its scores, where a pipeline does not know it by itself.
 
     Args:
         model: The class of the task and its arguments.
         prefix: What stood before every text.
+        null_threshold: Of questions that may have no answer, the difference of scores above which none is given.
     """
     before = [f"Before every text stood {markdown.code(repr(prefix))}; it is part of the text.", ""] if prefix else []
     task, arguments = model["class_path"].rpartition(".")[2], model["init_args"]
@@ -301,6 +302,12 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
             "transformers 5 has no pipeline for question answering: `ernie-m predict FOLDER --input questions.json "
             "--output answers.json` cuts long contexts into windows and takes the best span of all."
         )
+        if arguments.get("version_2_with_negative") and null_threshold is not None:
+            text += (
+                " A question may have no answer: of each window take `start_logits[0] + end_logits[0]`, of these the "
+                "lowest, and from it the score of the best span, its two logits added. Where that is above "
+                f"{null_threshold:.6g} (`null_threshold` in config.json), the answer is empty."
+            )
     elif task == "SentenceRetrieval":
         layer = arguments.get("layer")
         vectors = "`last_hidden_state`" if layer is None else f"{markdown.code(f'hidden_states[{layer}]')}"

@@ -57,6 +57,17 @@ def one_backbone(settings: Settings) -> Iterator[str]:
         )
 
 
+def one_kind_of_questions(settings: Settings) -> Iterator[str]:
+    """Questions without an answer are predicted as such where they are trained on, and only there."""
+    data = arguments(settings, "data").get("version_2_with_negative")
+    model = arguments(settings, "model").get("version_2_with_negative")
+    if data != model and None not in (data, model):
+        yield (
+            f"data.version_2_with_negative is {data} and model.version_2_with_negative {model}; write "
+            "version_2_with_negative: ${model.init_args.version_2_with_negative}"
+        )
+
+
 def sizes(settings: Settings) -> Iterator[str]:
     """Lengths and batches are possible."""
     data = arguments(settings, "data")
@@ -173,7 +184,9 @@ def one_file(settings: Settings) -> Iterator[str]:
         )
 
 
-NECESSARY: tuple[Rule, ...] = (sizes, optimisation, length, known_names, validation, something_kept, one_file)
+NECESSARY: tuple[Rule, ...] = (
+    one_kind_of_questions, sizes, optimisation, length, known_names, validation, something_kept, one_file,
+)  # fmt: skip
 """What every run must keep; it would fail or mislead otherwise, often late."""
 
 TO_TRAIN: tuple[Rule, ...] = (training_data, *NECESSARY)

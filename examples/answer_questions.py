@@ -21,7 +21,10 @@ from lightning_modules.answer_spans import best_spans, merge_windows
 
 
 def answers(model: Any, tokenizer: Any, question: str, text: str, count: int = 3) -> list[tuple[str, int, int, float]]:
-    """Return the best answers: their text, first character, the one behind the last, and score."""
+    """Return the best answers: their text, first character, the one behind the last, and score.
+
+    Of a network that was trained on questions without an answer, the first is "" (and -1) where none is to be given.
+    """
     windows = list(Windows(tokenizer, max_length=384, max_query_length=64, doc_stride=128).cut([question], [text]))
     ids = padded([window.input_ids for window in windows], tokenizer.pad_token_id)
     begins = padded([window.begins for window in windows], NO_TEXT)
@@ -34,7 +37,12 @@ def answers(model: Any, tokenizer: Any, question: str, text: str, count: int = 3
         output = model(**batch)
     spans = best_spans(output.start_logits, output.end_logits, begins, ends, count, max_tokens=100)
     found = merge_windows(torch.zeros(len(windows), dtype=torch.int64), spans, count)[0]
-    return [(text[begin:end], begin, end, score) for begin, end, score in found]
+    given = [(text[begin:end], begin, end, score) for begin, end, score in found]
+    threshold = getattr(model.config, "null_threshold", None)
+    of_none = float((output.start_logits[:, 0] + output.end_logits[:, 0]).min())
+    if threshold is not None and given and of_none - given[0][3] > threshold:
+        return [("", -1, -1, of_none), *given]
+    return given
 
 
 def padded(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Scores of extracted answers as pure functions: F1 of words and exact match, as the official scripts compute them.
 
 Two protocols: "mlqa" is MLQA's (`mlqa_evaluation_v1.py`), which normalises by the language of the answers, "squad" is
-SQuAD v1.1's, which XTREME uses for XQuAD and TyDiQA-GoldP too, with English rules for every language.
+SQuAD v1.1's, which XTREME uses for XQuAD and TyDiQA-GoldP too, with English rules for every language. Where questions
+may have no answer, the rest is as in SQuAD 2.0's `evaluate-v2.0.py`, whose words are those of "squad".
 """
 
 import re
@@ -65,38 +66,80 @@ def overlap(prediction: Sequence[str], reference: Sequence[str]) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
+def answer_score(
+    prediction: str, answers: Sequence[str], language: str, protocol: Protocol = "mlqa", negatives: bool = False
+) -> tuple[float, bool]:
+    """Return the F1 of one answer, the best over the right ones, and whether it is one of them.
+
+    Args:
+        prediction: The answer, "" for none.
+        answers: The right answers, one at least without `negatives`.
+        language: The language of the answers.
+        protocol: Whose rules; see the module.
+        negatives: Score as SQuAD 2.0's script: right answers of which no word is left do not count, where none counts
+            it is right to give none, and of two answers without words F1 is 1.
+    """
+    predicted = words(prediction, language, protocol)
+    right = [words(answer, language, protocol) for answer in answers]
+    if not negatives:
+        return max(overlap(predicted, answer) for answer in right), predicted in right
+    right = [answer for answer in right if answer] or [[]]
+    return max(float(predicted == answer) or overlap(predicted, answer) for answer in right), predicted in right
+
+
 def answer_scores(
     predictions: Mapping[int, str],
     references: Mapping[int, Sequence[str]],
     language: str,
     protocol: Protocol = "mlqa",
     scale: float = 1.0,
+    negatives: bool = False,
 ) -> dict[str, float]:
     """Return `f1` and `exact_match`: the mean over the questions of the best over each one's right answers.
 
     Sums are taken question by question in the order of `references`, as the official scripts do: what those print is
-    equal to the last digit at a scale of 100. A question without a prediction counts 0.
+    equal to the last digit at a scale of 100. A question without a prediction counts 0, also where SQuAD 2.0's script
+    leaves it out.
 
     Args:
         predictions: Question to answer.
-        references: Question to its right answers, one at least.
+        references: Question to its right answers, one at least without `negatives`.
         language: The language of the answers.
         protocol: Whose rules; see the module.
         scale: The score of an answer that is right: 1 for shares, 100 for percentages.
+        negatives: Whether questions may have no answer. Then also `has_answer_f1` and `has_answer_exact_match` (the
+            script's `HasAns_`), and `no_answer_f1` (its `NoAns_`, F1 and exact match in one), where there are such
+            questions.
 
     Raises:
-        InputError: If there are no questions, or one has no right answer.
+        InputError: If there are no questions, or one has no right answer and must have one.
     """
     if not references:
         raise InputError("there are no questions to score")
-    f1, exact = 0.0, 0
+    found: dict[int, tuple[float, bool]] = {}
     for question, answers in references.items():
-        if not answers:
+        if not answers and not negatives:
             raise InputError(f"question {question} has no right answer to score against")
-        if question not in predictions:
-            continue
-        predicted = words(predictions[question], language, protocol)
-        right = [words(answer, language, protocol) for answer in answers]
-        f1 += max(overlap(predicted, answer) for answer in right)
-        exact += predicted in right
-    return {"f1": scale * f1 / len(references), "exact_match": scale * exact / len(references)}
+        if question in predictions:
+            found[question] = answer_score(predictions[question], answers, language, protocol, negatives)
+    scores = _means(found, list(references), scale)
+    if negatives:
+        answered = [question for question, answers in references.items() if answers]
+        scores |= {f"has_answer_{name}": score for name, score in _means(found, answered, scale).items()}
+        unanswered = [question for question, answers in references.items() if not answers]
+        scores |= {
+            f"no_answer_{name}": score for name, score in _means(found, unanswered, scale).items() if name == "f1"
+        }
+    return scores
+
+
+def _means(found: Mapping[int, tuple[float, bool]], questions: Sequence[int], scale: float) -> dict[str, float]:
+    """The means over some questions; none where there are no questions."""
+    if not questions:
+        return {}
+    f1, exact = 0.0, 0
+    for question in questions:
+        # Python's `sum` rounds otherwise from 3.12 on.
+        f1 += found[question][0] if question in found else 0.0
+        exact += found[question][1] if question in found else 0
+    return {"f1": scale * f1 / len(questions), "exact_match": scale * exact / len(questions)}

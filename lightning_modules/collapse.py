@@ -17,8 +17,8 @@ class DevelopmentRecord:
     """What a training reached on its development data so far, for the verdict at its end.
 
     Attributes:
-        best: Language to its highest number of right answers, the number of examples and the most frequent label's
-            share.
+        best: Language to its highest number of right answers, the number of examples and the share that the best of
+            all single answers gets: the most frequent label, or none where questions may have no answer.
         validations: How often each language was validated.
     """
 
@@ -84,9 +84,9 @@ class DevelopmentRecord:
     def verdict(self, trained: Iterable[str] | None) -> str | None:
         """Say so where the run never got better than guessing.
 
-        Better than guessing means: at some validation, in some language, there were so many right answers that always
-        giving the most frequent label had less than one chance in a thousand to reach them, over all comparisons made.
-        Languages with so few examples that even ten points above guessing would not be that rare are left out.
+        Better than guessing means: at some validation, in some language, there were so many right answers that giving
+        always the same had less than one chance in a thousand to reach them, over all comparisons made. Languages with
+        so few examples that even ten points above guessing would not be that rare are left out.
 
         Args:
             trained: The languages of the training data; None for all.

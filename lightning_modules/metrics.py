@@ -25,7 +25,8 @@ COUNTS = ("examples", "missing", "ties", "duplicates")
 """Entries of a language's results that are numbers of examples: summed over languages, not logged."""
 
 DETAILS = (
-    "macro_f1", "macro_precision", "macro_recall", "matthews", "calibration_error", "rmse", "loss", "camlm_loss",
+    "macro_f1", "macro_precision", "macro_recall", "matthews", "calibration_error", "rmse", "has_answer_exact_match",
+    "loss", "camlm_loss",
 )  # fmt: skip
 """Scores beside a task's own: in results and logs, not in tables that people read at a glance."""
 

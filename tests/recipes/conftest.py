@@ -106,6 +106,28 @@ def tiny_mlqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_squad_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SQuAD 2.0 in the Hub's layout, and in its own JSON: every second question asks for a word that is not there."""
+    root = tmp_path_factory.mktemp("squad_2")
+    (root / "squad_v2").mkdir()
+    for name, count in (("train", 48), ("validation", 16)):
+        document = json.loads(as_squad(questions(count, count)))
+        rows = []
+        for number, paragraph in enumerate(document["data"][0]["paragraphs"]):
+            (qa,) = paragraph["qas"]
+            qa["is_impossible"] = number % 2 == 0
+            if qa["is_impossible"]:
+                qa |= {"question": "zebra ?", "plausible_answers": qa["answers"], "answers": []}
+            answers = {key: [answer[key] for answer in qa["answers"]] for key in ("text", "answer_start")}
+            row = {"id": qa["id"], "title": "words", "context": paragraph["context"], "question": qa["question"]}
+            rows.append({**row, "answers": answers})
+        (root / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+        table = pyarrow.Table.from_pylist(rows)
+        parquet.write_table(table, root / "squad_v2" / f"{name}-00000-of-00001.parquet")
+    return root
+
+
+@pytest.fixture(scope="session")
 def own_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that `custom/question_answering` names."""
     root = tmp_path_factory.mktemp("own_questions")

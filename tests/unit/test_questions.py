@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.questions import Columns, as_table, check_texts, read_questions, trainable
+from datamodules.questions import Columns, as_table, check_impossible, check_texts, read_questions, trainable
 from ernie_m.errors import InputError
 
 CONTEXT = "Der Rhein ist 1.233 km lang. Er mündet in die Nordsee."
@@ -59,14 +59,15 @@ EXPECTED = [
 FLAT = Columns(answer="answer", answer_start="at")
 
 
-def flat_rows() -> list[dict[str, Any]]:
+def flat_rows(rows: list[tuple]) -> list[dict[str, Any]]:
     return [
-        {"id": name, "question": question, "context": context, "answer": answers[0][0], "at": answers[0][1]}
-        for name, question, context, answers in EXPECTED
+        {"id": name, "question": question, "context": context}
+        | dict(zip(("answer", "at"), answers[0] if answers else (None, None), strict=True))
+        for name, question, context, answers in rows
     ]
 
 
-def nested_rows() -> list[dict[str, Any]]:
+def nested_rows(rows: list[tuple]) -> list[dict[str, Any]]:
     return [
         {
             "id": name,
@@ -75,11 +76,11 @@ def nested_rows() -> list[dict[str, Any]]:
             "question": question,
             "answers": {"text": [text for text, _ in answers], "answer_start": [start for _, start in answers]},
         }
-        for name, question, context, answers in EXPECTED
+        for name, question, context, answers in rows
     ]
 
 
-def write(folder: Path, name: str) -> tuple[Path, Columns]:
+def write(folder: Path, name: str, rows: list[tuple] = EXPECTED) -> tuple[Path, Columns]:
     """The same questions in the format that a name stands for."""
     path = folder / name
     if name.endswith(".json"):
@@ -87,18 +88,18 @@ def write(folder: Path, name: str) -> tuple[Path, Columns]:
     elif name.endswith(".json.gz"):
         path.write_bytes(gzip.compress(json.dumps(DOCUMENT, ensure_ascii=False).encode("utf-8-sig")))
     elif name == "nested.jsonl":
-        path.write_text("\n".join(map(json.dumps, nested_rows())), encoding="utf-8")
+        path.write_text("\n".join(map(json.dumps, nested_rows(rows))), encoding="utf-8")
     elif name == "nested.parquet":
-        pq.write_table(pa.Table.from_pylist(nested_rows()), path)
+        pq.write_table(pa.Table.from_pylist(nested_rows(rows)), path)
     elif name.endswith((".csv", ".tsv")):
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(flat_rows()[0]), delimiter="\t" if name.endswith("tsv") else ",")
+            writer = csv.DictWriter(file, list(flat_rows(rows)[0]), delimiter="\t" if name.endswith("tsv") else ",")
             writer.writeheader()
-            writer.writerows(flat_rows())
+            writer.writerows(flat_rows(rows))
     elif name == "flat.jsonl":
-        path.write_text("\n".join(map(json.dumps, flat_rows())), encoding="utf-8")
+        path.write_text("\n".join(map(json.dumps, flat_rows(rows))), encoding="utf-8")
     else:
-        pq.write_table(pa.Table.from_pylist(flat_rows()), path)
+        pq.write_table(pa.Table.from_pylist(flat_rows(rows)), path)
     return path, FLAT if name.startswith("flat") else Columns()
 
 
@@ -243,12 +244,12 @@ def test_a_start_that_is_no_number_is_refused_with_its_line(tmp_path: Path) -> N
         read_questions([path], FLAT, True)
 
 
-def changed(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> list[Any]:
+def changed(tmp_path: Path, change: Callable[[dict[str, Any]], Any], negatives: bool = False) -> list[Any]:
     document = copy.deepcopy(DOCUMENT)
     change(document)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return read_questions([path], Columns(), True)
+    return read_questions([path], Columns(), True, negatives)
 
 
 def qa(document: dict[str, Any], number: int = 0) -> dict[str, Any]:
@@ -303,6 +304,98 @@ def test_to_predict_on_ids_differ_and_nothing_is_empty_while_offsets_do_not_matt
         check_texts(changed(tmp_path, lambda d: qa(d, 1).update(question="")))
     with pytest.raises(InputError, match=r"question 'c' .*: the context is empty"):
         check_texts(changed(tmp_path, lambda d: d["data"][1]["paragraphs"][0].update(context="\n")))
+
+
+# Questions without an answer, as SQuAD 2.0 has them.
+
+
+def squad_2(tmp_path: Path, **changes: Any) -> list[Any]:
+    """The second question has no answer, and is changed; the others have one."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["version"] = "v2.0"
+        qa(document).update(is_impossible=False)
+        plausible = [{"text": "x", "answer_start": 99}]
+        qa(document, 1).update({"is_impossible": True, "answers": [], "plausible_answers": plausible} | changes)
+        for name in [name for name, value in qa(document, 1).items() if value == "absent"]:
+            del qa(document, 1)[name]
+
+    return changed(tmp_path, change, negatives=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"answers": "absent"}, {"answers": None}, {"is_impossible": "absent"}, {"plausible_answers": "absent"}],
+    ids=str,
+)
+def test_a_question_said_to_have_no_answer_is_trained_on_where_that_is_asked_for(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    questions = squad_2(tmp_path, **changes)
+    assert [question.is_impossible for question in questions] == [False, True, False]
+    check_impossible(questions)
+    assert trainable(questions, "stop", negatives=True) == [0, 1, 2]
+    rows = as_table(questions, [0, 1, 2], negatives=True).to_pylist()
+    assert [(row["begin"], row["end"], row["answers"]) for row in rows[:2]] == [(14, 22, ["1.233 km"]), (-1, -1, [])]
+    with pytest.raises(
+        InputError, match=r"1 without an answer \(as SQuAD 2\.0 has(?s:.)*version_2_with_negative: true"
+    ):
+        trainable(questions, "stop")
+
+
+CONTRADICTORY = {
+    "impossible, and answered": (
+        {"answers": [{"text": "Nordsee", "answer_start": 46}]},
+        "with an answer, though is_impossible says otherwise",
+    ),
+    "possible, and not answered": ({"is_impossible": False}, "without an answer, though is_impossible says otherwise"),
+    "possible, and nothing": ({"is_impossible": False, "answers": "absent"}, "without an answer, though is_impossible"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), CONTRADICTORY.values(), ids=CONTRADICTORY)
+def test_what_contradicts_itself_is_neither_trained_on_nor_scored(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    questions = squad_2(tmp_path, **changes)
+    with pytest.raises(InputError, match=rf"question 'b' \(.*qas\[1\]\) is one {message}.*; correct"):
+        check_impossible(questions)
+    with pytest.raises(InputError, match=f"1 {message}"):
+        trainable(questions, "stop", negatives=True)
+    with pytest.warns(UserWarning, match=message):
+        assert trainable(questions, "skip", negatives=True) == [0, 2]
+
+
+def test_of_a_question_of_which_nothing_is_said_nothing_is_known(tmp_path: Path) -> None:
+    questions = squad_2(tmp_path, answers="absent", is_impossible="absent")
+    check_impossible(questions)
+    with pytest.raises(InputError, match=r"1 with neither an answer nor an empty list of them: question 'b'"):
+        trainable(questions, "stop", negatives=True)
+    assert as_table(questions, None, negatives=True)["answers"].to_pylist()[1] is None
+    assert as_table(questions, None)["answers"].to_pylist()[1] == []
+
+
+@pytest.mark.parametrize("value", ["true", 1, 0, None, []])
+def test_is_impossible_is_true_or_false(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.json, .*qas\[1\]\.is_impossible: expected true or false, found"):
+        squad_2(tmp_path, is_impossible=value)
+
+
+def test_questions_that_have_no_answer_at_all_teach_nothing(tmp_path: Path) -> None:
+    questions = squad_2(tmp_path)[1:2]
+    with pytest.raises(InputError, match=r"qas\[1\] and all after it have no answer, so there is nothing to learn"):
+        trainable(questions, "stop", negatives=True)
+
+
+@pytest.mark.parametrize("name", ["nested.jsonl", "nested.parquet", *FLAT_NAMES])
+def test_rows_say_so_by_an_empty_list_or_text(name: str, tmp_path: Path) -> None:
+    path, columns = write(tmp_path, name, [EXPECTED[0], (*EXPECTED[1][:3], ()), EXPECTED[2]])
+    questions = read_questions([path], columns, answered=True, negatives=True)
+    assert [question.is_impossible for question in questions] == [False, True, False]
+    assert trainable(questions, "stop", negatives=True) == [0, 1, 2]
+    absent = Columns(answers="gold", answer="gold" if name in FLAT_NAMES else None)
+    questions = read_questions([path], absent, answered=False, negatives=True)
+    assert [question.is_impossible for question in questions] == [None] * 3
 
 
 # Mutations. Whatever is done to a document: a clear error, or every question that is still there.
