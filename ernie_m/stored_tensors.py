@@ -171,21 +171,31 @@ def _is_archive(path: Path) -> bool:
 
 
 def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
-    names = [part.filename for part in archive.infolist()]
-    # Two readers, zipfile's and torch's, which ignores the case of names, must find the same in it.
-    if archive.comment or len({name.casefold() for name in names}) < len(names):
-        raise InputError(f"{path}: not an archive as torch writes it; {_FETCH_AGAIN}")
+    parts = {part.filename.partition("/")[2]: part for part in archive.infolist()}
     for part in archive.infolist():
         if not _PARTS.fullmatch(part.filename):
             raise InputError(f"{path}: {part.filename[:80]!r} in it is no part that torch writes; {_FETCH_AGAIN}")
         if part.compress_type != zipfile.ZIP_STORED:
             raise InputError(f"{path}: {part.filename[:80]} in it is packed, which torch does not do; {_FETCH_AGAIN}")
-        if not part.filename.endswith(".pkl"):
-            continue
-        if part.file_size > _LARGEST_PICKLE:
-            raise InputError(f"{path}: its list of tensors has {part.file_size:,} bytes; {_FETCH_AGAIN}")
-        if _ALLOCATES.search(archive.read(part)):
-            raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
+    if (listing := parts.get("data.pkl")) is None or len(parts) < len(archive.infolist()):
+        raise InputError(f"{path}: not an archive as torch writes it; {_FETCH_AGAIN}")
+    if listing.file_size > _LARGEST_PICKLE:
+        raise InputError(f"{path}: its list of tensors has {listing.file_size:,} bytes; {_FETCH_AGAIN}")
+    # An archive may have several tables of contents, and torch goes by another one than zipfile.
+    reader = torch._C.PyTorchFileReader(str(path))
+    theirs = {name: reader.get_record_offset(name) for name in reader.get_all_records()}  # type: ignore[attr-defined]
+    if theirs != {name: _begin(path, part) for name, part in parts.items()}:
+        raise InputError(f"{path}: an archive that can be read in two ways; {_FETCH_AGAIN}")
+    if _ALLOCATES.search(archive.read(listing)):
+        raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
+
+
+def _begin(path: Path, part: zipfile.ZipInfo) -> int:
+    """Where the content of a part begins: behind its header, its name and what is added to that."""
+    with path.open("rb") as file:
+        file.seek(part.header_offset)
+        name, added = struct.unpack("<26x2H", file.read(30))
+    return part.header_offset + 30 + int(name) + int(added)
 
 
 def read_torch(path: Path) -> dict[str, StoredTensor]:

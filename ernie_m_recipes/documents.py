@@ -25,6 +25,7 @@ LARGEST_YAML = 2**20
 LARGEST_JSON = 2**26
 DEEPEST = 50
 MOST_VALUES = 200_000
+LONGEST_KEY = 200
 LONGEST_NUMBER = 100
 _TRUTH = "tag:yaml.org,2002:bool"
 
@@ -186,6 +187,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_characters(content: Any, path: Path) -> None:
+    left = [content]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if long := [key for key in value if len(str(key)) > LONGEST_KEY]:
+                raise InputError(f"{path}: the key {str(long[0])[:40]}... has more than {LONGEST_KEY} characters")
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
     try:
         json.dumps(content, ensure_ascii=False, default=str, skipkeys=True).encode()
     except UnicodeEncodeError as error:

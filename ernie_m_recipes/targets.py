@@ -295,11 +295,11 @@ def in_a_line(settings: Mapping[str, Any]) -> str:
 
 def use_run(call: Invocation, run: Path) -> None:
     """Continue or score a run folder."""
-    has_none = not any((run / name).exists() for name in (BEST, LAST))
-    if has_none and call.stage != "fit" and (run / "export" / RECIPE).is_file():
-        # The run did not keep them.
-        use_export(call, run / "export")
-        return
+    if call.stage != "fit" and not (run / LAST).exists():
+        settings = read_yaml(run / CONFIG).get("run")
+        if isinstance(settings, dict) and settings.get("keep_checkpoints") is False:
+            use_export(call, run / "export")
+            return
     take_settings(call, run / CONFIG)
     if call.stage == "fit":
         call.run = run

@@ -68,6 +68,14 @@ class EvaluatingModule(SteppingModule):
         """
         raise NotImplementedError
 
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The fields of the configuration that `calibrate` chooses: weights are loaded and exported with them.
+
+        A training of other weights begins without.
+        """
+        return ()
+
     def calibrate(self, rows: Batch) -> None:
         """Choose what predictions depend on beside the weights, such as a threshold; development data are scored after.
 
@@ -213,8 +221,11 @@ class EvaluatingModule(SteppingModule):
             self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=1)
 
     def on_train_start(self) -> None:
-        """Take the head for trained from here on."""
+        """Take the head for trained from here on, and forget what was chosen for other weights."""
         super().on_train_start()
+        if self.trainer.global_step == 0:
+            for name in self.calibrated:
+                vars(self.network.config).pop(name, None)
         self._random_parameters = []
 
     def on_train_end(self) -> None:

@@ -253,7 +253,7 @@ class TaskModule(EvaluatingModule):
         checkpoint.update(self._record.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of this task.
+        """Check that the checkpoint is of this task, and take what was chosen for its weights.
 
         Raises:
             InputError: If it is of another.
@@ -263,6 +263,12 @@ class TaskModule(EvaluatingModule):
             raise InputError(f"the checkpoint is of the task {task}, this run of {type(self).__name__}")
         self._random_parameters = []
         self._record.load_state_dict(checkpoint)
+        if self.calibrated and "network" in self._modules and CONFIG_KEY in checkpoint:
+            kept = vars(networks.config_from_json(checkpoint[CONFIG_KEY]))
+            fields = vars(self.network.config)
+            for name in self.calibrated:
+                fields.pop(name, None)
+                fields |= {name: kept[name]} if name in kept else {}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

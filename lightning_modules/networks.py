@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.configuration import POSITION_OFFSET, check_fields
@@ -20,7 +26,7 @@ from ernie_m.files import WEIGHT_SUFFIXES, check_links
 from ernie_m.published import check_config, refusing_code
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
-from .soundness import check_extent, check_weights, few_modules, is_here, try_out
+from .soundness import attentions_in, check_extent, check_weights, few_modules, is_here, try_out, without_attentions
 
 Batch = dict[str, Tensor]
 """A batch of any task, by the names that its class describes."""
@@ -88,8 +94,7 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")
-    parts = [config, *(getattr(config, part, None) for part in getattr(config, "sub_configs", {}))]
-    attentions = [getattr(part, "_attn_implementation", None) for part in parts]
+    attentions = attentions_in(config)
     if not trust_remote_code and (fetched := [name for name in attentions if not is_here(name)]):
         raise InputError(
             f"config.json of {backbone!r} names the attention {fetched[0]!r}, which is code on the Hub. Where you "
@@ -97,8 +102,18 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
         )
     if not trust_remote_code:
         with reading("configuration", backbone):
+            _check_family(config, backbone)
             check_weights(config, Path(source), f"config.json of {backbone!r}")
     return _for_tasks(config)
+
+
+def _check_family(config: PreTrainedConfig, source: str) -> None:
+    """Refuse networks that are not for texts: some read files and addresses, by rules of other packages."""
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise InputError(
+            f"{source!r} is of the family {config.model_type!r}, which classifies no texts in transformers; give an"
+            " encoder of texts, such as an ERNIE-M or XLM-R"
+        )
 
 
 def _for_tasks(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -284,9 +299,10 @@ def config_to_json(config: PreTrainedConfig) -> str:
 def config_from_json(text: str) -> PreTrainedConfig:
     """Return the configuration that `config_to_json` wrote."""
     with reading("configuration", "a checkpoint"):
-        fields = {key: value for key, value in json.loads(text).items() if "attn_implementation" not in key}
+        fields = without_attentions(json.loads(text))
         check_fields(fields, "the network's configuration in a checkpoint")
         config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
+        _check_family(config, "a checkpoint")
     return _for_tasks(config)
 
 

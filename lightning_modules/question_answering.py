@@ -15,7 +15,6 @@ from ernie_m.errors import InputError, check_positive
 from . import classifier_labels, networks, null_answers
 from .answer_scores import Protocol, answer_score, answer_scores
 from .answer_spans import Spans, best_spans, merge_windows
-from .checkpoint_file import CONFIG_KEY
 from .module import TaskModule
 from .networks import Batch
 
@@ -135,17 +134,10 @@ class QuestionAnswering(TaskModule):
                 "whether questions may have no answer; set both alike"
             )
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of this task, and take the threshold that was chosen for its weights.
-
-        Raises:
-            InputError: It is of another task, or its threshold is no number.
-        """
-        super().on_load_checkpoint(checkpoint)
-        is_built = "network" in self._modules and CONFIG_KEY in checkpoint
-        if is_built and self.version_2_with_negative and self.null_threshold is None:
-            config = networks.config_from_json(checkpoint[CONFIG_KEY])
-            self.network.config.null_threshold = null_answers.threshold_in(config, "a checkpoint")
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The threshold, where none is stated."""
+        return (null_answers.FIELD,) if self.null_threshold is None else ()
 
     # Training and evaluation
 
@@ -241,14 +233,11 @@ class QuestionAnswering(TaskModule):
     # Lightning's hooks
 
     def on_train_start(self) -> None:
-        """Forget the threshold of other weights, which a backbone that answers questions may have."""
+        """Begin with the threshold 0."""
         super().on_train_start()
-        config = self.network.config
         self._is_chosen = self.null_threshold is not None or self.trainer.global_step > 0
         if self.version_2_with_negative and not self._is_chosen:
-            config.null_threshold = 0.0
-        elif not self.version_2_with_negative and hasattr(config, null_answers.FIELD):
-            config.null_threshold = None
+            self.network.config.null_threshold = 0.0
 
     def on_train_end(self) -> None:
         """Check the last losses, warn of a run that learnt nothing, and of a threshold that nothing was chosen by."""

@@ -114,6 +114,11 @@ class SequenceClassification(SentenceHead):
             return 1.0
         return calibration.kept_number(self.network.config, TEMPERATURE, *calibration.TEMPERATURES, default=1.0)
 
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The temperature."""
+        return (TEMPERATURE,)
+
     def calibrate(self, rows: Batch) -> None:
         """Choose the temperature, where that is asked for.
 

@@ -59,6 +59,11 @@ class SequenceMultiLabel(SentenceHead):
         names = {name: kept.get(name, 0.5) for name in self.label_names}
         return {name: calibration.check_number(one, f"{THRESHOLDS}.{name}", 0, 1) for name, one in names.items()}
 
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The thresholds."""
+        return (THRESHOLDS,)
+
     def calibrate(self, rows: Batch) -> None:
         """Choose the threshold of each label, where none is given.
 

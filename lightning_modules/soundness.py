@@ -112,6 +112,21 @@ def is_here(attention: str | None) -> bool:
     )
 
 
+def attentions_in(config: PreTrainedConfig) -> Iterator[str | None]:
+    """Yield the attentions that a configuration and its parts name, at any depth."""
+    yield getattr(config, "_attn_implementation", None)
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from attentions_in(value)
+
+
+def without_attentions(fields: Any) -> Any:
+    """Return the fields of a configuration without the attentions that they name, at any depth."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: without_attentions(value) for name, value in fields.items() if "attn_implementation" not in name}
+
+
 def try_out(network: PreTrainedModel) -> None:
     """Encode two tokens: transformers takes fields of any kind and fails by them when they are first used.
 

@@ -922,6 +922,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, "aliases written out"),
         ("a: " + "[" * 5000, "nested more than"),
         ("a: &a [*a]", "part of itself"),
+        (f"a: {{? {'k' * 300}\n: {{b: 1}}}}", "has more than 200 characters"),
         ("a: " + "x" * (documents.LARGEST_YAML + 1), "larger than"),
         ("a: \x00", "not valid YAML"),
         ('a: "\\UFFFFFFFF"', "not valid YAML"),
@@ -1035,6 +1036,7 @@ def test_settings_have_a_shape(changes: dict[str, Any], folder: Path, ernie_m) -
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", '{"model_type": "ernie_m", "num_attention_heads": 0}', '{"dtype": 5}',
+                                     '{"model_type": "timm_wrapper", "model_args": {"checkpoint_path": "x"}}',
                                      '{"model_type": "ernie_m", "architectures": [5]}', '{"model_max_length": "x"}',
                                      '{"tokenizer_class": "PreTrainedConfig", "architectures": {"a": 1}}'])  # fmt: skip
 def test_a_backbone_that_is_none_is_named(

@@ -81,6 +81,9 @@ def test_several_labels(options: list[str], ernie_m) -> None:
     network = AutoModelForSequenceClassification.from_pretrained(run / "export")
     assert network.config.problem_type == "multi_label_classification"
     thresholds = network.config.label_thresholds
+    # Those of the checkpoint that counts, not of the last validation.
+    tested = [[table[f"probability_{name}"][row] >= thresholds[name] for name in WORDS] for row in range(60)]
+    assert tested == taken
     assert set(thresholds) == set(WORDS)
     classify = pipeline("text-classification", network, tokenizer=AutoTokenizer.from_pretrained(run / "export"))
     (found,) = classify(["the happy fool day"], top_k=None)

@@ -472,6 +472,7 @@ def test_an_export_encodes_pairs_as_the_training_did(
     module = torch.nn.Module()
     monkeypatch.setattr(QuestionAnswering, "load_from_checkpoint", lambda *_, **__: module)
     module.network = ErnieMForQuestionAnswering(ErnieMConfig(vocab_size=8002, **SIZES))
+    module.network_to_export = lambda: module.network
     arguments = {"tokenizer": str(sample_tokenizer_dir), "single_separator": True}
     settings = {
         "data": {"init_args": arguments},
