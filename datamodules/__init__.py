@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from . import _guard as _guard
+from .answer_choices import AnswerChoices
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .conll import CoNLL
@@ -17,13 +18,16 @@ from .splits import Split
 from .tatoeba import Tatoeba
 from .text_classification import TextClassification
 from .token_labels import TokenLabels
+from .xcopa import XCOPA
 from .xnli import XNLI
 
 __all__ = [
     "MLQA",
     "PAWSX",
     "SIB200",
+    "XCOPA",
     "XNLI",
+    "AnswerChoices",
     "CoNLL",
     "EvalBatchSampler",
     "ExtractiveQuestions",

@@ -301,6 +301,11 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
             "transformers 5 has no pipeline for question answering: `ernie-m predict FOLDER --input questions.json "
             "--output answers.json` cuts long contexts into windows and takes the best span of all."
         )
+    elif task == "MultipleChoice":
+        text = (
+            "Each choice is a pair of its own, the context and the choice, before which stands what is asked; "
+            "`input_ids` are `(batch, choices, length)`, and the choice with the highest logit counts."
+        )
     elif task == "SentenceRetrieval":
         layer = arguments.get("layer")
         vectors = "`last_hidden_state`" if layer is None else f"{markdown.code(f'hidden_states[{layer}]')}"

@@ -1,6 +1,7 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
 from .module import TaskModule
+from .multiple_choice import MultipleChoice
 from .pretraining import Pretraining
 from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
@@ -8,6 +9,7 @@ from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
 __all__ = [
+    "MultipleChoice",
     "Pretraining",
     "QuestionAnswering",
     "SentenceRetrieval",
