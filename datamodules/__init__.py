@@ -13,6 +13,7 @@ from .mlqa import MLQA
 from .multilingual import Multilingual
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .prompted_spans import PromptedSpans
 from .sib200 import SIB200
 from .splits import Split
 from .tatoeba import Tatoeba
@@ -34,6 +35,7 @@ __all__ = [
     "MicroBatch",
     "Multilingual",
     "ParallelText",
+    "PromptedSpans",
     "Split",
     "TaskDataModule",
     "Tatoeba",

@@ -39,6 +39,9 @@ AUTO_CLASSES = {
     "ErnieMForMaskedLM": "AutoModelForMaskedLM",
 }
 
+WITHOUT_AUTO_CLASS = ("ErnieMForInformationExtraction",)
+"""Heads that transformers knows no task of; they are loaded by their own names."""
+
 
 def export_target(
     source: Path, target: Path, values_of: Callable[[Mapping[str, Any], Path], Values], tokenizer: str | None = None
@@ -249,7 +252,12 @@ def model_card(
     lines += [f"A `{type(network).__name__}`, {origin(config['model']['init_args'])} by the recipe in `{RECIPE}` with"]
     lines += [f"ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
-    lines += [f"from transformers import {auto}, AutoTokenizer", ""]
+    if type(network).__name__ in WITHOUT_AUTO_CLASS:
+        auto = type(network).__name__
+        lines[-1] = f"from ernie_m import {auto}  # no Auto class of transformers has this head"
+        lines += ["from transformers import AutoTokenizer", ""]
+    else:
+        lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
     lines += usage(config["model"], str(arguments.get("prefix") or ""))
     lines += applied(config, network)
@@ -300,6 +308,13 @@ def usage(model: Mapping[str, Any], prefix: str = "") -> list[str]:
         text = (
             "transformers 5 has no pipeline for question answering: `ernie-m predict FOLDER --input questions.json "
             "--output answers.json` cuts long contexts into windows and takes the best span of all."
+        )
+    elif task == "InformationExtraction":
+        text = (
+            "Prompt and text are a pair, the prompt first. A token starts a span where the sigmoid of its "
+            f"`start_logits` is above {markdown.plain(arguments.get('threshold'))}, and ends one by its `end_logits`; "
+            "an end goes with the nearest start before it. `ernie-m predict FOLDER --input texts.jsonl --output "
+            "spans.jsonl` does it, and cuts long texts into windows."
         )
     elif task == "MultipleChoice":
         text = (

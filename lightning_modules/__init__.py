@@ -1,5 +1,6 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
+from .information_extraction import InformationExtraction
 from .module import TaskModule
 from .multiple_choice import MultipleChoice
 from .pretraining import Pretraining
@@ -9,6 +10,7 @@ from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
 __all__ = [
+    "InformationExtraction",
     "MultipleChoice",
     "Pretraining",
     "QuestionAnswering",

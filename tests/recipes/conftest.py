@@ -85,6 +85,34 @@ def tiny_xcopa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def prompted(count: int, seed: int) -> list[dict[str, object]]:
+    """Words with a prompt for the persons, or for the places, among them; some texts are longer than a window."""
+    draw = random.Random(seed)
+    kinds = {"person": ("people", "family"), "place": ("house", "school")}
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        prompt = ["person", "place"][number % 2]
+        words = draw.choices(WORDS, k=500 if number % 8 == 7 else draw.randint(4, 20))
+        results, start = [], 0
+        for word in words:
+            results += [{"text": word, "start": start, "end": start + len(word)}] if word in kinds[prompt] else []
+            start += len(word) + 1
+        rows.append({"content": " ".join(words), "prompt": prompt, "result_list": results})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def own_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that `custom/information_extraction` names."""
+    root = tmp_path_factory.mktemp("own_prompts")
+    (root / "data").mkdir()
+    for seed, (name, count) in enumerate({"train.en": 24, "dev.en": 8, "dev.de": 8, "test.en": 8}.items()):
+        lines = "".join(json.dumps(row) + "\n" for row in prompted(count, seed))
+        (root / "data" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(prompted(8, 9)), root / "data" / "test.de.parquet")
+    return root
+
+
 def questions(count: int, seed: int) -> list[dict[str, object]]:
     """Questions on contexts of the words above, some longer than a window; the answer follows the word asked for."""
     draw = random.Random(seed)

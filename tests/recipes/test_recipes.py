@@ -226,6 +226,7 @@ WITH_A_DATA_SET = [
         "quickstart_retrieval",
         "custom/question_answering",
         "custom/multiple_choice",
+        "custom/information_extraction",
         "custom/pair_classification",
         "custom/text_classification",
     )
@@ -482,6 +483,7 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
         "text_classification",
         "pair_classification",
         "multiple_choice",
+        "information_extraction",
         "question_answering",
         "sentence_retrieval",
         "token_labels",
@@ -493,6 +495,7 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
     own_questions: Path,
     tiny_conll: Path,
     tiny_xcopa: Path,
+    own_prompts: Path,
     tmp_path: Path,
     monkeypatch,
     ernie_m,
@@ -506,11 +509,13 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
     texts = [{"text": row["question"], "label": row["verdict"]} for row in rows]
     for file, table in (("rows", rows), ("pairs", pairs), ("texts", texts * 2)):
         parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / f"{file}.parquet")
-    questions, words, choices = (folder / "data" for folder in (own_questions, tiny_conll, tiny_xcopa))
+    folders = (own_questions, tiny_conll, tiny_xcopa, own_prompts)
+    questions, words, choices, prompts = (folder / "data" for folder in folders)
     files = {
         "text_classification": [tmp_path / "texts.parquet"],
         "pair_classification": [tmp_path / "rows.parquet"] * 3,
         "multiple_choice": [choices / "train.en.csv", choices / "dev.en.jsonl", choices / "test.en.parquet"],
+        "information_extraction": [prompts / f"{split}.en.jsonl" for split in ("train", "dev", "test")],
         "question_answering": [questions / "train.csv", questions / "dev.en.jsonl", questions / "test.en.parquet"],
         "sentence_retrieval": ["pairs.parquet"] * 3,
         "token_labels": [words / f"{split}.en.jsonl" for split in ("train", "dev", "test")],
@@ -565,6 +570,44 @@ def test_multiple_choice_through_the_commands(
         probabilities = [predicted[f"probability_{choice}"] for choice in ("choice1", "choice2")]
         assert probabilities == pytest.approx(logits.softmax(dim=-1)[0].tolist(), abs=1e-5)
         assert predicted["prediction"] == f"choice{1 + probabilities.index(max(probabilities))}"
+
+
+def test_information_extraction_through_the_commands(
+    quick: list[str], own_prompts: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """The recipe's own file names; its export scores as the run did, predicts, is trimmed, loads as its card says."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(own_prompts / "data", tmp_path / "data")
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    # Untrained as it is the network finds something at a low threshold alone.
+    options += ["--trainer.check_val_every_n_epoch=null", "--model.threshold=0.3", "--model.max_spans=4"]
+    code, _, err = ernie_m("fit", "--config", "custom/information_extraction", *options)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs" / "custom" / "information_extraction").iterdir()
+    scores = json.loads((run / "results.json").read_text(encoding="utf-8"))["test"]
+    assert set(scores["de"]) == {"f1", "precision", "recall", "examples", "chance"}
+    code, _, err = ernie_m("test", run / "export", "--run.directory=again")
+    assert code == 0, err
+    (again,) = (path.parent for path in Path("again").rglob("results.json"))
+    assert json.loads((again / "results.json").read_text(encoding="utf-8"))["test"] == scores
+    rows = [json.loads(line) for line in (tmp_path / "data" / "dev.de.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({name: row[name] for name in ("content", "prompt")}) + "\n" for row in rows]
+    (tmp_path / "new.jsonl").write_text("".join(lines), encoding="utf-8")
+    code, _, err = ernie_m("predict", run / "export", "--input", "new.jsonl", "--output", "out.jsonl")
+    assert code == 0, err
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [set(row) for row in found] == [{"content", "prompt", "prediction"}] * len(rows)
+    spans = [(row["content"], span) for row in found for span in row["prediction"]]
+    assert spans
+    assert all(content[span["begin"] : span["end"]] == span["text"] for content, span in spans)
+    card = (run / "export" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(run / "export")
+    loaded: dict[str, object] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0], loaded)
+    assert type(loaded["model"]).__name__ == "ErnieMForInformationExtraction"
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ernie_m("trim", run, "small", "--text", "new.jsonl")
+    assert code == 0, err
 
 
 def test_mistakes_in_test_data_are_found_before_training(
