@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from . import _guard as _guard
+from .answer_choices import AnswerChoices
 from .base import TaskDataModule
 from .batching import EvalBatchSampler, MicroBatch, TrainBatchSampler
 from .conll import CoNLL
@@ -12,6 +13,7 @@ from .mlqa import MLQA
 from .multilingual import Multilingual
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
+from .prompted_spans import PromptedSpans
 from .sib200 import SIB200
 from .splits import Split
 from .tatoeba import Tatoeba
@@ -19,19 +21,23 @@ from .text_classification import TextClassification
 from .text_multi_label import TextMultiLabel
 from .text_regression import TextRegression
 from .token_labels import TokenLabels
+from .xcopa import XCOPA
 from .xnli import XNLI
 
 __all__ = [
     "MLQA",
     "PAWSX",
     "SIB200",
+    "XCOPA",
     "XNLI",
+    "AnswerChoices",
     "CoNLL",
     "EvalBatchSampler",
     "ExtractiveQuestions",
     "MicroBatch",
     "Multilingual",
     "ParallelText",
+    "PromptedSpans",
     "Split",
     "TaskDataModule",
     "Tatoeba",

@@ -81,12 +81,15 @@ class RowSet:
 
 
 def as_tensors(rows: pa.Table, filling: Mapping[str, int | None]) -> dict[str, torch.Tensor]:
-    """Makes tensors of prepared rows, shape (batch,) or (batch, length): int64, but float32 of columns of fractions.
+    """Makes tensors of prepared rows, shape (batch,), (batch, length) or (batch, lists, length).
+
+    All are int64, but float32 of columns of fractions.
 
     Args:
         rows: The rows.
         filling: The columns that a batch holds, and what lists are padded with on the right to the longest; None for a
             column of numbers. Every `input_ids`, whatever stands before that in the name, gets its `attention_mask`.
+            Rows of a column of lists of lists all have the same number of these.
     """
     batch = {}
     for name, value in filling.items():
@@ -95,9 +98,13 @@ def as_tensors(rows: pa.Table, filling: Mapping[str, int | None]) -> dict[str, t
             kind = np.float32 if pa.types.is_floating(column.type) else np.int64
             batch[name] = torch.from_numpy(column.to_numpy().astype(kind))
             continue
-        batch[name], mask = pad(column.flatten().to_numpy(), np.diff(column.offsets.to_numpy()), value)
+        is_nested = pa.types.is_list(column.type.value_type)
+        lists = column.flatten() if is_nested else column
+        padded, mask = pad(lists.flatten().to_numpy(), np.diff(lists.offsets.to_numpy()), value)
+        shape = (len(column), -1, padded.shape[1]) if is_nested else padded.shape
+        batch[name] = padded.view(shape)
         if name.endswith("input_ids"):
-            batch[name.replace("input_ids", "attention_mask")] = mask
+            batch[name.replace("input_ids", "attention_mask")] = mask.view(shape)
     return batch
 
 

@@ -154,7 +154,7 @@ class Store:
             for column in rows.column_names:
                 if column.endswith("input_ids"):
                     for chunk in rows.data.column(column).chunks:
-                        used[chunk.flatten().to_numpy()] = True
+                        used[pc.list_flatten(chunk, recursive=True).to_numpy()] = True
         return np.flatnonzero(used)
 
     def digest(self, keys: Iterable[tuple[str, str]]) -> str:

@@ -28,6 +28,8 @@ class ContextWindow:
         ends: The character behind its last, else `NO_TEXT`.
         start: In training, the token that the answer starts with; 0 where the window does not hold the whole answer.
         end: The token that it ends with, alike.
+        spans: Of each span of the context that starts or ends in the window, the tokens that it starts and ends with;
+            `NO_TEXT` for one in another window.
     """
 
     question: int
@@ -37,6 +39,7 @@ class ContextWindow:
     ends: list[int]
     start: int = 0
     end: int = 0
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,11 @@ class Windows:
             )
 
     def cut(
-        self, questions: Sequence[str], contexts: Sequence[str], answers: Sequence[tuple[int, int]] | None = None
+        self,
+        questions: Sequence[str],
+        contexts: Sequence[str],
+        answers: Sequence[tuple[int, int]] | None = None,
+        spans: Sequence[Sequence[tuple[int, int]]] | None = None,
     ) -> Iterator[ContextWindow]:
         """Cuts pairs; every question gives one window at least, the first at the start of its context.
 
@@ -114,6 +121,7 @@ class Windows:
             contexts: The context of each.
             answers: In training, the first character of each answer and the one behind its last, `NO_TEXT` both where
                 a question has none.
+            spans: The same of any number of spans of each context.
 
         Yields:
             The windows, by question and place in the context.
@@ -134,7 +142,9 @@ class Windows:
             row = places[text]
             ids, (begins, ends) = encoded["input_ids"][row], offsets[row]
             answer = None if answers is None else _tokens_of(begins, ends, *answers[number])
-            yield from self._of_one(number, question[: self.max_query_length], ids, begins, ends, answer)
+            found = [_tokens_of(begins, ends, *span) for span in (spans[number] if spans is not None else ())]
+            tokens = [span for span in found if span is not None]
+            yield from self._of_one(number, question[: self.max_query_length], ids, begins, ends, answer, tokens)
 
     def _of_one(
         self,
@@ -144,6 +154,7 @@ class Windows:
         begins: NDArray[np.int64],
         ends: NDArray[np.int64],
         answer: tuple[int, int] | None,
+        spans: Sequence[tuple[int, int]],
     ) -> Iterator[ContextWindow]:
         layout = self._layout
         head = len(layout.ids[0]) + len(question) + len(layout.ids[1])
@@ -156,6 +167,9 @@ class Windows:
             around = ([NO_TEXT] * head, [NO_TEXT] * tail)
             held = answer is not None and start <= answer[0] and answer[1] < stop
             first, last = (answer[0] - start + head, answer[1] - start + head) if held and answer else (0, 0)
+            placed = [
+                tuple(token - start + head if start <= token < stop else NO_TEXT for token in span) for span in spans
+            ]
             yield ContextWindow(
                 number,
                 ids,
@@ -164,6 +178,7 @@ class Windows:
                 [*around[0], *ends[start:stop].tolist(), *around[1]],
                 first,
                 last,
+                tuple((begin, end) for begin, end in placed if (begin, end) != (NO_TEXT, NO_TEXT)),
             )
             if stop == len(context):
                 return

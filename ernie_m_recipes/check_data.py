@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
@@ -57,6 +59,16 @@ def _first(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+def _lengths(encoded: Any) -> NDArray[np.int64]:
+    """Return the tokens of every row; of its longest choice where it has several, all of which `length` counts."""
+    lengths = encoded.data.column("length")
+    ids = encoded.data.column("input_ids") if "input_ids" in encoded.column_names else None
+    if ids is not None and pyarrow.types.is_list(ids.type.value_type):
+        lengths = pc.divide(lengths, pc.list_value_length(ids))
+    tokens: NDArray[np.int64] = lengths.to_numpy()
+    return tokens
+
+
 def _found(data: Any, split: str, language: str, tokenizer: str | None) -> str:
     """Say how many rows there are, what `fit` says of them, and how long they are."""
     source = data.files(split, language, download=False)
@@ -76,7 +88,7 @@ def _found(data: Any, split: str, language: str, tokenizer: str | None) -> str:
     encoded = Dataset(data.encode(rows))
     kept = data.kept(split, language, encoded)
     summary = data.summary(encoded if kept is None else encoded.select(kept))
-    lengths = encoded.data.column("length").to_numpy()
+    lengths = _lengths(encoded)
     if kept is not None:
         said, lengths = f"{len(kept):,} of {said}", lengths[kept]
     full = int((lengths >= data.max_length).sum())

@@ -39,6 +39,9 @@ AUTO_CLASSES = {
     "ErnieMForMaskedLM": "AutoModelForMaskedLM",
 }
 
+WITHOUT_AUTO_CLASS = ("ErnieMForInformationExtraction",)
+"""Heads that transformers knows no task of; they are loaded by their own names."""
+
 
 def export_target(
     source: Path, target: Path, values_of: Callable[[Mapping[str, Any], Path], Values], tokenizer: str | None = None
@@ -249,7 +252,12 @@ def model_card(
     lines += [f"A `{type(network).__name__}`, {origin(config['model']['init_args'])} by the recipe in `{RECIPE}` with"]
     lines += [f"ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []
-    lines += [f"from transformers import {auto}, AutoTokenizer", ""]
+    if type(network).__name__ in WITHOUT_AUTO_CLASS:
+        auto = type(network).__name__
+        lines[-1] = f"from ernie_m import {auto}  # no Auto class of transformers has this head"
+        lines += ["from transformers import AutoTokenizer", ""]
+    else:
+        lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     lines += [f'model = {auto}.from_pretrained(".")', 'tokenizer = AutoTokenizer.from_pretrained(".")', "```", ""]
     lines += usage(config["model"], str(arguments.get("prefix") or ""), getattr(network.config, "null_threshold", None))
     lines += applied(config, network)
@@ -308,6 +316,18 @@ def usage(model: Mapping[str, Any], prefix: str = "", null_threshold: float | No
                 "lowest, and from it the score of the best span, its two logits added. Where that is above "
                 f"{null_threshold:.6g} (`null_threshold` in config.json), the answer is empty."
             )
+    elif task == "InformationExtraction":
+        text = (
+            "Prompt and text are a pair, the prompt first. A token starts a span where the sigmoid of its "
+            f"`start_logits` is above {markdown.plain(arguments.get('threshold'))}, and ends one by its `end_logits`; "
+            "an end goes with the nearest start before it. `ernie-m predict FOLDER --input texts.jsonl --output "
+            "spans.jsonl` does it, and cuts long texts into windows."
+        )
+    elif task == "MultipleChoice":
+        text = (
+            "Each choice is a pair of its own, the context and the choice, before which stands what is asked; "
+            "`input_ids` are `(batch, choices, length)`, and the choice with the highest logit counts."
+        )
     elif task == "SentenceRetrieval":
         layer = arguments.get("layer")
         vectors = "`last_hidden_state`" if layer is None else f"{markdown.code(f'hidden_states[{layer}]')}"

@@ -16,7 +16,7 @@ from . import markdown
 from .class_paths import instance_of
 from .cli import RecipeCLI
 from .documents import read_json, read_text, read_yaml, write_json, write_yaml
-from .export import AUTO_CLASSES, CARD, FACTS, called, save
+from .export import AUTO_CLASSES, CARD, FACTS, WITHOUT_AUTO_CLASS, called, save
 from .preparation import prepare
 from .sentence_files import write_sentence_files
 from .targets import BEST, CONFIG, LAST, RECIPE, parse
@@ -98,7 +98,7 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
         check_links(Path(source))
     selection = select(tokenizer, texts)
     name = (config.architectures or ["ErnieMModel"])[0]
-    network_class = getattr(ernie_m, name, None) if name in AUTO_CLASSES else None
+    network_class = getattr(ernie_m, name, None) if name in (*AUTO_CLASSES, *WITHOUT_AUTO_CLASS) else None
     if network_class is None:
         raise InputError(f"config.json of {source!r} names the architecture {name}, which this package does not have")
     with networks.reading("weights", source):

@@ -41,6 +41,7 @@ _LONGEST = 10_000
 # The parser's time for a list grows with the square of its length.
 _MOST = 5_000
 _ALWAYS_TEXT = ("model.label_names[]", "data.label_names[]", "data.prefix")
+_OF_TEXTS = ("data.questions.",)
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(,[^${}]*)?\}")
 
 
@@ -286,7 +287,8 @@ class Values:
 
     def _check_text(self, text: str, key: str, strict: bool) -> None:
         # The parser reads texts as YAML where an option is no text.
-        if len(text) > _LONGEST or (key not in _ALWAYS_TEXT and not _is_scalar(text)):
+        is_text = key in _ALWAYS_TEXT or key.startswith(_OF_TEXTS)
+        if len(text) > _LONGEST or (not is_text and not _is_scalar(text)):
             raise self._refusal(key, text, "no text that reads as something else, or is very long,")
         for name, default in _VARIABLE.findall(text):
             if strict and _LEADS_AWAY.search(default[1:]):

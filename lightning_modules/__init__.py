@@ -1,6 +1,8 @@
 """Tasks as Lightning modules, with their optimiser and scores."""
 
+from .information_extraction import InformationExtraction
 from .module import TaskModule
+from .multiple_choice import MultipleChoice
 from .pretraining import Pretraining
 from .question_answering import QuestionAnswering
 from .sentence_retrieval import SentenceRetrieval
@@ -10,6 +12,8 @@ from .sequence_regression import SequenceRegression
 from .token_classification import TokenClassification
 
 __all__ = [
+    "InformationExtraction",
+    "MultipleChoice",
     "Pretraining",
     "QuestionAnswering",
     "SentenceRetrieval",

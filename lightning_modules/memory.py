@@ -121,6 +121,6 @@ class MemoryLimit:
 
 
 def _extent(batch: Batch) -> tuple[int, int]:
-    """The rows of a batch, and the tokens of each with padding, of both texts where there are two."""
+    """The rows of a batch, and the tokens of each with padding, of all its texts where there are several."""
     shapes = [values.shape for key, values in batch.items() if key.endswith("input_ids")]
-    return int(shapes[0][0]), sum(int(shape[1]) for shape in shapes)
+    return int(shapes[0][0]), sum(shape[1:].numel() for shape in shapes)

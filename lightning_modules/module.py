@@ -241,7 +241,10 @@ class TaskModule(EvaluatingModule):
         inputs = networks.network_inputs(self.network, batch)
         if self._language_ids is not None:
             self._language_ids = self._language_ids.to(batch["language"].device)
-            inputs["langs"] = self._language_ids[batch["language"]][:, None].expand_as(inputs["input_ids"])
+            ids = inputs["input_ids"]
+            langs = self._language_ids[batch["language"]].view(-1, *[1] * (ids.ndim - 1))
+            # XLM's head for several choices views them as rows.
+            inputs["langs"] = langs.expand_as(ids).contiguous()
         return inputs
 
     # Checkpoints

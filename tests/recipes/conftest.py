@@ -54,6 +54,65 @@ def tiny_paws_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("paws_x"), 2, ("sentence1", "sentence2"))
 
 
+def choices(count: int, seed: int) -> list[dict[str, object]]:
+    """Rows as XCOPA has them; the right choice repeats the premise."""
+    draw = random.Random(seed)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        premise, other = (" ".join(draw.choices(WORDS, k=draw.randint(2, 8))) for _ in range(2))
+        label = draw.randrange(2)
+        first, second = (other, premise) if label else (premise, other)
+        asked = ["cause", "effect"][number % 2]
+        rows.append({"premise": premise, "choice1": first, "choice2": second, "question": asked, "label": label})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def tiny_xcopa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with XCOPA's official files of two languages, COPA's, and what `custom/multiple_choice` names."""
+    root = tmp_path_factory.mktemp("xcopa")
+    (root / "data").mkdir()
+    files = {"train": 24, "val": 8, "val.it": 8, "test.it": 8, "test.zh": 8, "data/dev.en": 8, "data/dev.de": 8}
+    for seed, (name, count) in enumerate(files.items()):
+        lines = "".join(json.dumps(row) + "\n" for row in choices(count, seed))
+        (root / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    with (root / "data" / "train.en.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(choices(1, 1)[0]))
+        writer.writeheader()
+        writer.writerows(choices(24, 8))
+    for seed, language in enumerate(("en", "de"), start=9):
+        parquet.write_table(pyarrow.Table.from_pylist(choices(8, seed)), root / "data" / f"test.{language}.parquet")
+    return root
+
+
+def prompted(count: int, seed: int) -> list[dict[str, object]]:
+    """Words with a prompt for the persons, or for the places, among them; some texts are longer than a window."""
+    draw = random.Random(seed)
+    kinds = {"person": ("people", "family"), "place": ("house", "school")}
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        prompt = ["person", "place"][number % 2]
+        words = draw.choices(WORDS, k=500 if number % 8 == 7 else draw.randint(4, 20))
+        results, start = [], 0
+        for word in words:
+            results += [{"text": word, "start": start, "end": start + len(word)}] if word in kinds[prompt] else []
+            start += len(word) + 1
+        rows.append({"content": " ".join(words), "prompt": prompt, "result_list": results})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def own_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that `custom/information_extraction` names."""
+    root = tmp_path_factory.mktemp("own_prompts")
+    (root / "data").mkdir()
+    for seed, (name, count) in enumerate({"train.en": 24, "dev.en": 8, "dev.de": 8, "test.en": 8}.items()):
+        lines = "".join(json.dumps(row) + "\n" for row in prompted(count, seed))
+        (root / "data" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(prompted(8, 9)), root / "data" / "test.de.parquet")
+    return root
+
+
 def questions(count: int, seed: int) -> list[dict[str, object]]:
     """Questions on contexts of the words above, some longer than a window; the answer follows the word asked for."""
     draw = random.Random(seed)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from pyarrow import parquet
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoModelForMultipleChoice, AutoTokenizer, pipeline
 
 from ernie_m_recipes.card import figures_of
 from ernie_m_recipes.check import RULES, check_recipe, parser, problems
@@ -226,6 +226,8 @@ WITH_A_DATA_SET = [
         "quickstart",
         "quickstart_retrieval",
         "custom/question_answering",
+        "custom/multiple_choice",
+        "custom/information_extraction",
         "custom/pair_classification",
         "custom/text_classification",
         # In test_questions_without_answers.py.
@@ -241,17 +243,21 @@ def test_a_recipe_runs_a_step(
     tiny_xnli: Path,
     tiny_paws_x: Path,
     tiny_mlqa: Path,
+    tiny_xcopa: Path,
     tmp_path: Path,
     monkeypatch,
     ernie_m,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     task = recipe.name.partition("/")[0]
-    folders = {"xnli": tiny_xnli, "paws_x": tiny_paws_x, "mlqa": tiny_mlqa}
+    folders = {"xnli": tiny_xnli, "paws_x": tiny_paws_x, "mlqa": tiny_mlqa, "xcopa": tiny_xcopa}
     assert task in folders, f"a step of {recipe.name} needs tiny data: a fixture in conftest.py, and a place here"
     folder = folders[task]
     data = [f"--data.path={folder}", "--data.train_languages=[en]"]
     data += [f"--data.train_path={folder / 'train.json'}"] if task == "mlqa" else []
+    if task == "xcopa":
+        data += [f"--data.english_path={folder}", "--data.validation_languages=[en, it]", "--data.test_languages=[zh]"]
+        data += ["--trainer.check_val_every_n_epoch=null"]
     code, _, err = ernie_m("fit", "--config", recipe.name, "--config", "debug/fast_dev_run", *quick, *data)
     assert code == 0, err
     assert list(tmp_path.iterdir()) == []
@@ -476,10 +482,26 @@ def test_pairs_of_own_files_run_a_step(quick: list[str], tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(
     "name",
-    ["text_classification", "pair_classification", "question_answering", "sentence_retrieval", "token_labels"],
+    [
+        "text_classification",
+        "pair_classification",
+        "multiple_choice",
+        "information_extraction",
+        "question_answering",
+        "sentence_retrieval",
+        "token_labels",
+    ],
 )
 def test_the_command_in_the_header_of_a_recipe_for_own_data(
-    name: str, quick: list[str], own_questions: Path, tiny_conll: Path, tmp_path: Path, monkeypatch, ernie_m
+    name: str,
+    quick: list[str],
+    own_questions: Path,
+    tiny_conll: Path,
+    tiny_xcopa: Path,
+    own_prompts: Path,
+    tmp_path: Path,
+    monkeypatch,
+    ernie_m,
 ) -> None:
     """With files for FILE: training, test and export."""
     monkeypatch.chdir(tmp_path)
@@ -490,10 +512,13 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
     texts = [{"text": row["question"], "label": row["verdict"]} for row in rows]
     for file, table in (("rows", rows), ("pairs", pairs), ("texts", texts * 2)):
         parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / f"{file}.parquet")
-    questions, words = own_questions / "data", tiny_conll / "data"
+    folders = (own_questions, tiny_conll, tiny_xcopa, own_prompts)
+    questions, words, choices, prompts = (folder / "data" for folder in folders)
     files = {
         "text_classification": [tmp_path / "texts.parquet"],
         "pair_classification": [tmp_path / "rows.parquet"] * 3,
+        "multiple_choice": [choices / "train.en.csv", choices / "dev.en.jsonl", choices / "test.en.parquet"],
+        "information_extraction": [prompts / f"{split}.en.jsonl" for split in ("train", "dev", "test")],
         "question_answering": [questions / "train.csv", questions / "dev.en.jsonl", questions / "test.en.parquet"],
         "sentence_retrieval": ["pairs.parquet"] * 3,
         "token_labels": [words / f"{split}.en.jsonl" for split in ("train", "dev", "test")],
@@ -512,6 +537,80 @@ def test_the_command_in_the_header_of_a_recipe_for_own_data(
     code, out, err = ernie_m(*arguments, *options)
     assert code == 0, err
     assert "exported: " in out
+
+
+def test_multiple_choice_through_the_commands(
+    quick: list[str], tiny_xcopa: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """The recipe's own file names; its export scores as the run did, loads in transformers, and predicts."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_xcopa / "data", tmp_path / "data")
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    options += ["--trainer.check_val_every_n_epoch=null", '--data.questions.cause="Reason: why?"']
+    code, _, err = ernie_m("fit", "--config", "custom/multiple_choice", *options)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs" / "custom" / "multiple_choice").iterdir()
+    scores = json.loads((run / "results.json").read_text(encoding="utf-8"))["test"]
+    assert set(scores) == {"en", "de", "mean"}
+    code, _, err = ernie_m("test", run / "export", "--run.directory=again")
+    assert code == 0, err
+    (again,) = (path.parent for path in Path("again").rglob("results.json"))
+    assert json.loads((again / "results.json").read_text(encoding="utf-8"))["test"] == scores
+    rows = [json.loads(line) for line in (tmp_path / "data" / "dev.de.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({name: value for name, value in row.items() if name != "label"}) + "\n" for row in rows]
+    (tmp_path / "new.jsonl").write_text("".join(lines), encoding="utf-8")
+    code, _, err = ernie_m("predict", run / "export", "--input", "new.jsonl", "--output", "out.jsonl")
+    assert code == 0, err
+    network = AutoModelForMultipleChoice.from_pretrained(run / "export").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "export")
+    asked = {"cause": "Reason: why?", "effect": "What happened as a result?"}
+    for row, line in zip(rows, (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines(), strict=True):
+        seconds = [f"{asked[row['question']]} {row[choice]}" for choice in ("choice1", "choice2")]
+        batch = tokenizer([row["premise"]] * 2, seconds, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = network(**{name: values[None] for name, values in batch.items()}).logits
+        predicted = json.loads(line)
+        probabilities = [predicted[f"probability_{choice}"] for choice in ("choice1", "choice2")]
+        assert probabilities == pytest.approx(logits.softmax(dim=-1)[0].tolist(), abs=1e-5)
+        assert predicted["prediction"] == f"choice{1 + probabilities.index(max(probabilities))}"
+
+
+def test_information_extraction_through_the_commands(
+    quick: list[str], own_prompts: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """The recipe's own file names; its export scores as the run did, predicts, is trimmed, loads as its card says."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(own_prompts / "data", tmp_path / "data")
+    options = [word for word in quick if not word.startswith(("--data.path", "--data.validation", "--data.test"))]
+    # Untrained as it is the network finds something at a low threshold alone.
+    options += ["--trainer.check_val_every_n_epoch=null", "--model.threshold=0.3", "--model.max_spans=4"]
+    code, _, err = ernie_m("fit", "--config", "custom/information_extraction", *options)
+    assert code == 0, err
+    (run,) = (tmp_path / "runs" / "custom" / "information_extraction").iterdir()
+    scores = json.loads((run / "results.json").read_text(encoding="utf-8"))["test"]
+    assert set(scores["de"]) == {"f1", "precision", "recall", "examples", "chance"}
+    code, _, err = ernie_m("test", run / "export", "--run.directory=again")
+    assert code == 0, err
+    (again,) = (path.parent for path in Path("again").rglob("results.json"))
+    assert json.loads((again / "results.json").read_text(encoding="utf-8"))["test"] == scores
+    rows = [json.loads(line) for line in (tmp_path / "data" / "dev.de.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({name: row[name] for name in ("content", "prompt")}) + "\n" for row in rows]
+    (tmp_path / "new.jsonl").write_text("".join(lines), encoding="utf-8")
+    code, _, err = ernie_m("predict", run / "export", "--input", "new.jsonl", "--output", "out.jsonl")
+    assert code == 0, err
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [set(row) for row in found] == [{"content", "prompt", "prediction"}] * len(rows)
+    spans = [(row["content"], span) for row in found for span in row["prediction"]]
+    assert spans
+    assert all(content[span["begin"] : span["end"]] == span["text"] for content, span in spans)
+    card = (run / "export" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(run / "export")
+    loaded: dict[str, object] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0], loaded)
+    assert type(loaded["model"]).__name__ == "ErnieMForInformationExtraction"
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ernie_m("trim", run, "small", "--text", "new.jsonl")
+    assert code == 0, err
 
 
 def test_mistakes_in_test_data_are_found_before_training(
