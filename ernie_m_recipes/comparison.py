@@ -20,7 +20,7 @@ from .documents import as_written, read_json, read_yaml
 from .record import RUN_ALONE, read_results
 from .resume import MAY_DIFFER, flatten, matches
 from .settings import CardRow
-from .tables import MEAN, ResultsByLanguage, shown
+from .tables import MEAN, ResultsByLanguage, details_of, shown
 from .targets import CONFIG, RECORD, is_recipe
 from .trust import FOR_RESULTS
 
@@ -102,6 +102,7 @@ class Comparison:
         card: What they are compared with, or why with nothing.
         changes: Where their settings are not those of the packaged recipe; None where there is none.
         scores: Language to metric to score, the mean last.
+        details: Language to further scores that are shares, such as `macro_f1`, their means over the seeds in percent.
         labels: The labels of a classifier's confusion matrices; empty for other tasks.
         confusion: Language to how often each label (row) was taken for each (column), all seeds together.
     """
@@ -114,6 +115,7 @@ class Comparison:
     card: str
     changes: list[str] | None
     scores: dict[str, dict[str, ScoreOverSeeds]]
+    details: dict[str, dict[str, float]]
     labels: list[str]
     confusion: dict[str, list[list[int]]]
 
@@ -287,6 +289,14 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
             theirs = CARD_METRICS.get(metric, metric) if of_tokens else metric
             figure = (published or {}).get(language, {}).get(theirs)
             scores.setdefault(language, {})[metric] = score(values, figure)
+    details = {
+        language: {
+            metric: 100 * float(np.mean([run.results[language][metric] for run in runs]))
+            for metric in details_of(runs[0].results[language])
+            if metric not in scores[language] and all(metric in run.results.get(language, {}) for run in runs)
+        }
+        for language in [*order, MEAN]
+    }
     return Comparison(
         runs[0].recipe,
         stage,
@@ -296,6 +306,7 @@ def compare(runs: Sequence[Run], stage: str) -> Comparison:
         card,
         runs[0].changes,
         scores,
+        {language: found for language, found in details.items() if found},
         runs[0].labels,
         {
             language: added([run.confusion[language] for run in runs])

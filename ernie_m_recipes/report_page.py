@@ -84,6 +84,7 @@ def section(key: Sequence[str], group: Sequence[Comparison]) -> Iterator[str]:
         yield from heat_map(metric, [*languages, MEAN], shown)
         yield from bars(metric, [*languages, MEAN], shown)
     for name, one in zip(names, group, strict=True):
+        yield from details(name, one)
         yield from confusion(name, one)
     yield "</section>\n"
 
@@ -134,6 +135,21 @@ def heat_map(metric: str, languages: Sequence[str], columns: Sequence[Column]) -
             yield "<td></td>" if value is None else cell(value, lowest, highest)
         yield "</tr>\n"
     yield "</tbody>\n</table>\n</div>\n"
+
+
+def details(name: str, one: Comparison) -> Iterator[str]:
+    """Yield a table of further scores by language, such as calibration; nothing where the task has none."""
+    metrics = list(dict.fromkeys(metric for scores in one.details.values() for metric in scores))
+    if not metrics:
+        return
+    yield f"<details>\n<summary>{escape(name)}: further scores, in percent</summary>\n"
+    yield '<div class="scroll" tabindex="0" role="region" aria-label="Further scores by language">\n'
+    yield '<table>\n<thead><tr><th scope="col">language</th>'
+    yield "".join(f'<th scope="col">{escape(metric)}</th>' for metric in metrics) + "</tr></thead>\n<tbody>\n"
+    for language, scores in one.details.items():
+        cells = "".join(cell(scores[metric], 0, 100) if metric in scores else "<td></td>" for metric in metrics)
+        yield f'<tr{CLASS_MEAN if language == MEAN else ""}><th scope="row">{escape(language)}</th>{cells}</tr>\n'
+    yield "</tbody>\n</table>\n</div>\n</details>\n"
 
 
 def confusion(name: str, one: Comparison) -> Iterator[str]:

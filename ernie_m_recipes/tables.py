@@ -26,6 +26,17 @@ def shown(names: Iterable[str]) -> list[str]:
     return found[:1] + [name for name in found[1:] if name not in DETAILS]
 
 
+def details_of(names: Iterable[str]) -> list[str]:
+    """Return those entries of a language's results that are details, and shares as all that is in percent.
+
+    Args:
+        names: The entries.
+    """
+    from lightning_modules.metrics import DETAILS, NO_SHARES
+
+    return [name for name in names if name in DETAILS and name not in NO_SHARES]
+
+
 def rows_of(columns: Mapping[str, ResultsByLanguage]) -> tuple[list[str], list[list[str]]]:
     """Lay results of several evaluations side by side.
 

@@ -30,6 +30,9 @@ DETAILS = (
 )  # fmt: skip
 """Scores beside a task's own: in results and logs, not in tables that people read at a glance."""
 
+NO_SHARES = ("rmse", "loss", "camlm_loss")
+"""Those of them that are not between 0 and 1."""
+
 LAYER = "layer_"
 """What the names of the scores of single layers begin with."""
 
