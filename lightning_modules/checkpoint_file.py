@@ -15,8 +15,8 @@ CONFIG_KEY = "network_config"
 MOST_VALUES = 1_000_000
 """Far more than the state of any optimiser has."""
 
-# What nothing counts to, and what float64 still tells from its neighbours.
-_LARGEST = 2**53
+# What nothing counts to; the state of a generator of random numbers has as many bits.
+_LARGEST = 2**128
 _COUNTS = ("ready", "started", "processed", "completed", "_batches_that_stepped")
 _KINDS: dict[str, type] = {
     "state_dict": dict, "hyper_parameters": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,

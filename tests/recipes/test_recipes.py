@@ -230,6 +230,9 @@ WITH_A_DATA_SET = [
         "custom/information_extraction",
         "custom/pair_classification",
         "custom/text_classification",
+        # In test_text_tasks.py.
+        "custom/text_multi_label",
+        "custom/text_regression",
         # In test_questions_without_answers.py.
         "squad_v2/english_base",
     )
