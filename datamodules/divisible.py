@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ernie_m.errors import InputError
+
 from .base import TaskDataModule
 from .shares import checked_shares, divided
 from .splits import Split
@@ -63,12 +65,21 @@ class Divisible(TaskDataModule):
         super()._use({**files, **{split: {**(files.get(split) or {}), **own} for split, own in self._divided.items()}})
 
     def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
-        """What the split has of a file that is divided."""
+        """What the split has of a file that is divided.
+
+        Raises:
+            InputError: A part has no rows.
+        """
         shares = {part: share for part, share in self._shares.items() if language in self._divided[part]}
         if split not in (Split.TRAIN, *shares) or not shares:
             return None
         strata, groups = self.division(rows)
         found = divided(strata, groups, shares, self.split_seed)
+        if empty := [part for part in shares if not len(found[part])]:
+            raise InputError(
+                f"{empty[0]}_share {shares[empty[0]]:g} of {len(strata):,} rows of '{language}' is none of them: raise it,"
+                f" name {empty[0]}_files, or set it to 0."
+            )
         if split in found:
             return found[Split(split)]
         return np.setdiff1d(np.arange(len(strata)), np.concatenate(list(found.values())))
