@@ -1,5 +1,6 @@
 """Configuration of ERNIE-M, with the field names of transformers 4.57 so that published folders load unchanged."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -26,6 +27,13 @@ _MOST = {"layers": 1000, "labels": 100_000, "classes": 100_000, "position": 1_00
 # files that are read in place of config.json.
 _LEADING_ELSEWHERE = ("backbone", "transformers_weights", "configuration_files")
 
+# What belongs to the class of configurations, its methods among it, and is no field: transformers would set it as one.
+_FIELDS = (
+    "model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype", "use_return_dict", "rope_scaling",
+    "default_theta", "_attn_implementation", *(field.name for field in dataclasses.fields(PreTrainedConfig)),
+)  # fmt: skip
+_NO_FIELDS = frozenset(dir(PreTrainedConfig)) - frozenset(_FIELDS)
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -47,8 +55,10 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
             check_fields(value, place)
         if name in _LEADING_ELSEWHERE and value and not isinstance(value, Mapping):
             raise InputError(f"{place}: {name} is {str(value)[:40]!r}, by which other files would be read; remove it")
-        if name == "attribute_map" and value:
-            raise InputError(f"{place} has an attribute_map, by which other fields would count; remove it")
+        if name in _NO_FIELDS or name.startswith("__"):
+            raise InputError(
+                f"{place}: {name[:40]!r} is no field of a configuration, but a part of the class; remove it"
+            )
         if name == "quantization_config" and value:
             raise InputError(
                 f"{place} has a quantization_config; weights of few bits are not fine-tuned, and reading them imports"

@@ -77,9 +77,10 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
 
 
 def check_way(path: Path) -> None:
-    """Refuses a file or folder whose name, or whose folder's, is a link out of where it lies.
+    """Refuses a file or folder whose name, or that of a folder above, is a link out of where it lies.
 
-    What lies in the current folder itself is the caller's own.
+    What lies in the current folder itself is the caller's own. Of a place that is not below the current folder its own
+    name and its folder's are looked at: what lies above is where the caller keeps things.
 
     Args:
         path: What was named, within what may come from a stranger.
@@ -87,7 +88,9 @@ def check_way(path: Path) -> None:
     Raises:
         InputError: It is; the message names what it leads to.
     """
-    for link in (path, path.parent):
+    place, here = Path(os.path.abspath(path)), Path(os.path.abspath(Path.cwd()))
+    below = len(place.relative_to(here).parts) if place.is_relative_to(here) else 2
+    for link in [place, *place.parents][:below]:
         leads_out = link.is_symlink() and not link.resolve().is_relative_to(link.parent.resolve())
         if leads_out and link.parent.resolve() != Path.cwd():
             raise InputError(f"{link} is a link to {link.resolve()}; name that, or put a copy there")

@@ -4,6 +4,7 @@ A conversion moves gigabytes; here a tensor is its place in a file, read in piec
 """
 
 import contextlib
+import io
 import json
 import re
 import struct
@@ -11,7 +12,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from .errors import InputError
-from .old_format import check_storages
+from .torch_listing import check_old_file, listed_storages
 
 CHUNK_BYTES = 16 * 2**20
 # bfloat16, which numpy lacks, travels as the integers of its bits.
@@ -32,15 +32,9 @@ _TORCH_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF1
 _PARTS = re.compile(
     r"[^/]+/(?:data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]+)"
 )
-# What torch's reader without code calls with any size, for memory as it is: other content of this process; and what
-# connects to other processes. No tensor that `torch.save` writes needs one of them.
-_ALLOCATES = re.compile(
-    rb"c(?:torch[\w.]*|builtins|__builtin__)\n"
-    rb"(?:\w*Tensor|TypedStorage|UntypedStorage|Parameter|bytearray|_rebuild_from_type_v2)\n"
-    rb"|ctorch\.distributed[\w.]*\n"
-)
 _LARGEST_PICKLE = 16 * 2**20
 _FETCH_AGAIN = "the file is damaged or cut short, fetch or copy it again"
+_TAKE_OTHERS = "the file is damaged, or holds more than tensors: save the state_dict() alone, or take safetensors"
 
 
 @dataclass(frozen=True)
@@ -146,14 +140,11 @@ def check_archive(path: Path) -> None:
         path: A file that may be such an archive.
 
     Raises:
-        InputError: A part of it is packed, its list of tensors is far larger than one of any network or asks for
-            memory, or it cannot be read.
+        InputError: A part of it is packed, its list holds more than tensors and plain values, or is far larger than
+            that of any network, it has not the bytes of a tensor, or it cannot be read.
     """
     if not _is_archive(path):
-        with path.open("rb") as file:
-            if path.stat().st_size and _ALLOCATES.search(mmap(file.fileno(), 0, access=ACCESS_READ)):
-                raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
-        check_storages(path)
+        check_old_file(path)
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -186,8 +177,14 @@ def _check_parts(path: Path, archive: zipfile.ZipFile) -> None:
     theirs = {name: reader.get_record_offset(name) for name in reader.get_all_records()}  # type: ignore[attr-defined]
     if theirs != {name: _begin(path, part) for name, part in parts.items()}:
         raise InputError(f"{path}: an archive that can be read in two ways; {_FETCH_AGAIN}")
-    if _ALLOCATES.search(archive.read(listing)):
-        raise InputError(f"{path}: its list of tensors asks for memory; {_FETCH_AGAIN}")
+    try:
+        storages = listed_storages(io.BytesIO(archive.read(listing)))
+    except ValueError as error:
+        raise InputError(f"{path}: its list of tensors cannot be read: {str(error)[:200]}; {_TAKE_OTHERS}") from error
+    held = {name.removeprefix("data/"): part.file_size for name, part in parts.items()}
+    for key, (count, size) in storages.items():
+        if held.get(key) != count * size:
+            raise InputError(f"{path}: has not the {count * size:,} bytes of its storage {key[:40]!r}; {_FETCH_AGAIN}")
 
 
 def _begin(path: Path, part: zipfile.ZipInfo) -> int:

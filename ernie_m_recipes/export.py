@@ -28,6 +28,8 @@ from .targets import CONFIG, RECIPE, RECORD, chosen_checkpoint, run_folder_of
 from .trust import Values, task_at, tokenizer_of
 
 _PAIR = re.compile(r"[a-z]{2,3}-[a-z]{2,3}")
+# A file and a class in it; transformers takes what stands before `--` for a repository.
+_CODE = re.compile(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*")
 FACTS = "export.json"
 CARD = "README.md"
 AUTO_CLASSES = {
@@ -201,14 +203,20 @@ def without_foreign_code(settings: Mapping[str, Any], folder: Path) -> dict[str,
 
     def is_here(reference: Any) -> bool:
         parts = [part for part in (reference if isinstance(reference, list) else [reference]) if part is not None]
-        return all(isinstance(part, str) and (folder / f"{part.partition('.')[0]}.py").is_file() for part in parts)
+        found = [_CODE.fullmatch(part) if isinstance(part, str) else None for part in parts]
+        return all(match is not None and (folder / f"{match[1]}.py").is_file() for match in found)
 
-    kept = {key: value for key, value in settings.items() if key not in ("custom_pipelines", "processor_class")}
-    if isinstance(auto_map := kept.pop("auto_map", None), Mapping) and (
-        ours := {name: reference for name, reference in auto_map.items() if is_here(reference)}
-    ):
-        kept["auto_map"] = ours
-    return kept
+    def kept(content: Mapping[str, Any], is_outer: bool) -> dict[str, Any]:
+        found = {
+            key: kept(value, False) if isinstance(value, Mapping) else value
+            for key, value in content.items()
+            if key not in ("custom_pipelines", "processor_class", "auto_map")
+        }
+        auto_map = content.get("auto_map") if is_outer else None
+        ours = {name: part for name, part in auto_map.items() if is_here(part)} if isinstance(auto_map, Mapping) else {}
+        return found | ({"auto_map": ours} if ours else {})
+
+    return kept(settings, True)
 
 
 def carrying_code(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:

@@ -66,9 +66,9 @@ def reading(what: str, name: str) -> Iterator[None]:
     try:
         with refusing_code(), few_modules():
             yield
-    except InputError:
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:  # transformers raises anything for files that it did not write
+    except BaseException as error:  # transformers and torch raise anything for files that they did not write
         raise InputError(
             f"cannot read the {what} of {name!r}: {str(error).strip()}\nGive the path of an existing folder, or the id "
             "of a repository that the Hugging Face Hub can be reached for; a downloaded folder needs no network"

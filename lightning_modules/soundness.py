@@ -65,6 +65,11 @@ def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:
 
 def _loaded_from(folder: Path) -> list[Path]:
     """The files that transformers loads, of all that may lie there: the first of these, or what its index names."""
+    if parts := sorted(path.name for path in folder.glob("shard-*.safetensors")):
+        raise InputError(
+            f"{folder} holds {parts[0]}, a part of a distributed checkpoint, which transformers would load first; make "
+            "one model.safetensors of its parts, or remove it"
+        )
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]

@@ -254,6 +254,7 @@ def test_loggers_of_a_folder_have_plain_arguments(arguments: dict[str, Any], fol
 @pytest.mark.parametrize("field", [{"backbone": "stranger/evil"}, {"transformers_weights": "x.safetensors"},
                                    {"configuration_files": ["config.5.0.0.json"]},
                                    {"attribute_map": {"num_hidden_layers": "a"}, "a": 10**7},
+                                   {"_auto_class": "AutoModel", "__module__": "json"},
                                    {"text_config": {"backbone": "stranger/evil"}},
                                    {"text_config": {"quantization_config": {"quant_method": "torchao"}}}])  # fmt: skip
 def test_a_configuration_names_no_other_network(
@@ -271,7 +272,8 @@ def test_a_configuration_names_no_other_network(
     for words in (["validate", folder], ["export", folder, "made"], fit):
         code, _, err = ernie_m(*words)
         assert code == 2
-        assert "by which other f" in err or "has a quantization_config" in err
+        reasons = ("by which other f", "has a quantization_config", "is no field of a configuration")
+        assert any(reason in err for reason in reasons), err
 
 
 def test_weights_of_any_name_bound_the_network(
@@ -288,6 +290,12 @@ def test_weights_of_any_name_bound_the_network(
     code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}")
     assert code == 2
     assert "do not belong together" in err
+    distributed = backbone / "shard-00001-model-00001-of-00001.safetensors"
+    shutil.copy(backbone / "part.safetensors", distributed)
+    code, _, err = ernie_m("fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone={backbone}")
+    assert code == 2
+    assert "a part of a distributed checkpoint" in err
+    distributed.unlink()
     index["weight_map"] = dict.fromkeys(names, f"../{backbone.name}/part.safetensors")
     (backbone / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     for words in (["trim", backbone, "made", "--text", backbone / "config.json"],
@@ -666,6 +674,8 @@ def test_an_export_names_no_code_of_others(trained: Path, quick: list[str], tmp_
     for name, auto in (("config.json", "AutoModelForCausalLM"), ("tokenizer_config.json", "AutoProcessor")):
         content = json.loads((backbone / name).read_text(encoding="utf-8"))
         content["auto_map"] = {**(content.get("auto_map") or {}), auto: "evil/repo--code.Class"}
+        content["auto_map"]["AutoModelForPreTraining"] = "modeling.evil/repo--code.Class"
+        content["text_config"] = {"auto_map": {"AutoModel": "evil/repo--code.Class"}}
         content |= {"custom_pipelines": {"x": {"impl": "code.X"}}, "processor_class": "Strange"}
         (backbone / name).write_text(json.dumps(content), encoding="utf-8")
     rest = [option for option in options(quick) if "backbone" not in option]
@@ -692,6 +702,13 @@ def test_a_linked_checkpoint_continues_no_other_run(folder: Path, trained: Path,
         code, _, err = ernie_m(*words, folder / "checkpoints" / "last.ckpt", *target)
         assert code == 2
         assert "last.ckpt is a link to" in err
+    # However far above it lies.
+    Path("theirs").mkdir()
+    Path("theirs/runs").symlink_to(tmp_path)
+    for words in (["fit"], ["test"], ["export"]):
+        code, _, err = ernie_m(*words, "theirs/runs/private", *(["made"] if words == ["export"] else []))
+        assert code == 2
+        assert "theirs/runs is a link to" in err
     shutil.rmtree(folder / "checkpoints")
     (folder / "checkpoints").symlink_to(private / "checkpoints")
     for words in (["fit"], ["test"], ["export"]):
