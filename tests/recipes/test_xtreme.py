@@ -75,3 +75,6 @@ def test_a_task_without_development_data_takes_the_last_step(
     code, _, err = ernie_m("validate", run)
     assert code == 2
     assert "There are no data for 'validation'; name some with validation_files" in err
+    code, out, err = ernie_m("report", "--suite", "xtreme", run)
+    assert code == 0, err
+    assert "TyDiQA: over other languages than the benchmark's 9: not in the mean" in out
