@@ -77,8 +77,8 @@ class Divisible(TaskDataModule):
         found = divided(strata, groups, shares, self.split_seed)
         if empty := [part for part in shares if not len(found[part])]:
             raise InputError(
-                f"{empty[0]}_share {shares[empty[0]]:g} of {len(strata):,} rows of '{language}' is none of them: raise it,"
-                f" name {empty[0]}_files, or set it to 0."
+                f"{empty[0]}_share {shares[empty[0]]:g} of {len(strata):,} rows of '{language}' is none of them: raise"
+                f" it, name {empty[0]}_files, or set it to 0."
             )
         if split in found:
             return found[Split(split)]

@@ -86,7 +86,7 @@ def test_one_file_is_enough(tmp_path: Path, sample_tokenizer_dir: Path, caplog: 
         assert prints["test/de"].startswith("1 rows, ")
         assert prints["train/de"].startswith("32 rows, ")
     with pytest.raises(
-        InputError, match="test_share 0.01 of 40 rows of 'en' is none of them: raise it, name test_files"
+        InputError, match=r"test_share 0\.01 of 40 rows of 'en' is none of them: raise it, name test_files"
     ):
         data_of(sample_tokenizer_dir, tmp_path, test_files=None, validation_share=0.2, test_share=0.01).setup("fit")
     with pytest.raises(InputError, match="no column 'documents'"):
