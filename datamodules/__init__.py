@@ -11,6 +11,7 @@ from .conll import CoNLL
 from .extractive_questions import ExtractiveQuestions
 from .mlqa import MLQA
 from .multilingual import Multilingual
+from .panx import PANX
 from .parallel_text import ParallelText
 from .paws_x import PAWSX
 from .prompted_spans import PromptedSpans
@@ -21,13 +22,18 @@ from .text_classification import TextClassification
 from .text_multi_label import TextMultiLabel
 from .text_regression import TextRegression
 from .token_labels import TokenLabels
+from .tydiqa import TyDiQA
+from .udpos import UDPOS
 from .xcopa import XCOPA
 from .xnli import XNLI
+from .xquad import XQuAD
 
 __all__ = [
     "MLQA",
+    "PANX",
     "PAWSX",
     "SIB200",
+    "UDPOS",
     "XCOPA",
     "XNLI",
     "AnswerChoices",
@@ -46,6 +52,8 @@ __all__ = [
     "TextRegression",
     "TokenLabels",
     "TrainBatchSampler",
+    "TyDiQA",
+    "XQuAD",
 ]
 
 # Recipes and the settings of runs name classes; those that were made with the former names stay good.

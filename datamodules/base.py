@@ -325,14 +325,14 @@ class TaskDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Downloads and tokenises what the stage needs, in one process of each machine."""
         stage = None if self.trainer is None else self.trainer.state.fn
-        for split in splits_of(stage or TrainerFn.FITTING):
+        for split in self._splits(stage or TrainerFn.FITTING):
             self.load(split, download=True)
         if stage == TrainerFn.FITTING and self._test_follows:
             self.load(Split.TEST, download=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens what a stage ("fit", "validate", "test" or "predict") needs."""
-        for split in splits_of(stage or "fit"):
+        for split in self._splits(stage or "fit"):
             self.load(split, download=self._world()[1] == 1)
 
     def train_dataloader(self) -> TrainLoader:
@@ -383,6 +383,11 @@ class TaskDataModule(LightningDataModule):
                 + ". Resume with what the run began with (run.json in its folder says what that was; sentencepiece's "
                 "version belongs to the tokenizer), or add --resume.allow_changes true."
             )
+
+    def _splits(self, stage: str) -> list[Split]:
+        """The splits that a stage reads; a training without development data goes without validation."""
+        named = self.split_languages(Split.VALIDATION)
+        return [split for split in splits_of(stage) if named or stage != "fit" or split != Split.VALIDATION]
 
     def _world(self) -> tuple[int, int]:
         trainer = self.trainer

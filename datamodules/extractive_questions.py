@@ -19,6 +19,7 @@ from .questions import (
     Question,
     as_table,
     check_impossible,
+    check_not_emptied,
     check_texts,
     read_questions,
     trainable,
@@ -132,16 +133,23 @@ class ExtractiveQuestions(TaskDataModule):
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads the questions; those to train on with the place of their first answer."""
         negatives = self.version_2_with_negative
-        questions = read_questions(parts, self.columns, answered=split == Split.TRAIN, negatives=negatives)
+        questions = self.questions_of(split, language, parts)
         numbers = trainable(questions, self.on_bad_answer, negatives) if split == Split.TRAIN else None
         if numbers is None:
             check_texts(questions)
-        if split in (Split.VALIDATION, Split.TEST) and negatives:
-            check_impossible(questions)
+        if split in (Split.VALIDATION, Split.TEST):
+            check_not_emptied(questions)
+            if negatives:
+                check_impossible(questions)
         if split != Split.PREDICT and questions and not any(question.answers for question in questions):
             self._tell_unanswered(split, questions)
         table = as_table(questions, numbers, negatives)
         return table.append_column("questions", pa.array([len(questions)] * len(table), pa.int32()))
+
+    def questions_of(self, split: str, language: str, parts: Parts) -> list[Question]:
+        """Reads the questions of one split and language; a subclass may leave some of a file's out."""
+        negatives = self.version_2_with_negative
+        return read_questions(parts, self.columns, answered=split == Split.TRAIN, negatives=negatives)
 
     def _tell_unanswered(self, split: str, questions: Sequence[Question]) -> None:
         """Says, before anything is computed, that there will be no score; a checkpoint is chosen by one."""

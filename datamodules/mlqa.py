@@ -9,6 +9,7 @@ from ernie_m.errors import InputError
 from .extractive_questions import ExtractiveQuestions
 from .sources import Source, check_languages, find_source
 from .splits import Split
+from .squad import find_squad
 
 # In the order of the model card.
 LANGUAGES = ("en", "es", "de", "ar", "hi", "vi", "zh")
@@ -77,10 +78,7 @@ class MLQA(ExtractiveQuestions):
         if split == Split.PREDICT or not isinstance(self.reference(split, language), str):
             return super().files(split, language, download)
         if split == Split.TRAIN:
-            if Path(self.train_path).expanduser().is_file():
-                return find_source(None, self.train_path, None, download, split)
-            pattern = "plain_text/train-*.parquet"
-            return find_source(self.train_path, pattern, self.train_revision, download, split)
+            return find_squad(self.train_path, self.train_revision, download)
         context, _, asked = language.partition("-")
         asked = asked or context
         of_split = "dev" if split == Split.VALIDATION else self.test_split

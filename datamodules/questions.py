@@ -237,6 +237,20 @@ def _emptiness(question: Question) -> str:
     return "the context is empty" if not question.context.strip() else ""
 
 
+def check_not_emptied(questions: Sequence[Question]) -> None:
+    """Refuses questions to score whose answers were taken out, as XTREME's script does with those of its test files.
+
+    Raises:
+        InputError: There are answers, and all of them are empty texts.
+    """
+    texts = [text for question in questions for text, _ in question.answers]
+    if texts and not any(map(str.strip, texts)):
+        raise InputError(
+            f"{questions[0].place} and all after it have an empty answer, as in the test files that XTREME's script"
+            " writes: nothing can be scored by them. Take the files that the data set itself publishes."
+        )
+
+
 def check_impossible(questions: Sequence[Question]) -> None:
     """Refuses questions to score whose answers contradict what their file says of them.
 

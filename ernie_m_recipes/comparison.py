@@ -49,6 +49,9 @@ class Run:
             where no recipe has that name.
         card: The row of the card that its recipe names.
         other: What the network is, where it is none of those that the card is about.
+        data: The name of the class of its data.
+        backbone: What its network began as.
+        train_languages: The languages that it was trained on, where its data name them; none where nothing was trained.
         results: Language to metric to share; `mean` is a language.
         confusion: Language to how often each label (row) was taken for each (column); empty where the task has none.
         labels: The labels of the rows and columns.
@@ -63,6 +66,9 @@ class Run:
     changes: list[str] | None
     card: CardRow | None
     other: str | None
+    data: str
+    backbone: str
+    train_languages: list[str]
     results: ResultsByLanguage
     confusion: Mapping[str, list[list[int]]]
     labels: list[str]
@@ -179,6 +185,9 @@ def read_run(folder: Path, stage: str) -> Run | str:
             changes_of(recipe, config, record.get("stage", "fit"), record.get("precision")),
             None if None in (card.task, card.setting, card.model) else card,
             other_network(config, record),
+            str(config["data"]["class_path"]).rpartition(".")[2],
+            str((config["model"].get("init_args") or {}).get("backbone")),
+            [*map(str, (config["data"].get("init_args") or {}).get("train_languages") or [])],
             results,
             confusion.get("languages", {}),
             confusion.get("labels", []),

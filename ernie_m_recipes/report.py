@@ -17,6 +17,7 @@ from .comparison import Comparison, Run, ScoreOverSeeds, compare, groups_of, rea
 from .lines import as_cell, one_line
 from .preparation import prepare
 from .report_page import as_html
+from .suite import SUITE_WRITERS, SUITES, Suite, suite_of
 from .tables import print_table
 
 
@@ -108,6 +109,20 @@ WRITERS: dict[str, Callable[[Sequence[Comparison]], str]] = {
 }
 
 
+def show_suite(suite: Suite, outputs: Sequence[Path]) -> None:
+    """Print the table of a benchmark, and write files where they are asked for.
+
+    Args:
+        suite: What to show.
+        outputs: The files, whose suffixes are known.
+    """
+    print_table(f"{suite.name}, in percent", *suite.table())
+    print("\n".join(map(one_line, suite.lines)), end="\n\n")
+    for path in outputs:
+        write_text(path, SUITE_WRITERS[path.suffix](suite))
+        print(f"written to {path}")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print a table per experiment, and write files where they are asked for.
 
@@ -124,6 +139,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
     parser.add_argument("--stage", choices=["test", "validate"], default="test", help="which scores")
     parser.add_argument(
+        "--suite",
+        choices=list(SUITES),
+        help="one table of a benchmark's tasks, beside other encoders' published scores",
+    )
+    parser.add_argument(
         "--output", type=Path, nargs="+", default=[], metavar="FILE", help=f"files to write: {', '.join(WRITERS)}"
     )
     options = parser.parse_args(arguments)
@@ -131,6 +151,8 @@ def main(arguments: Sequence[str]) -> int:
     for path in options.output:
         if path.suffix not in WRITERS:
             raise InputError(f"--output {path}: the suffix says how to write; known are {', '.join(WRITERS)}")
+    if options.suite and options.stage != "test":
+        raise InputError(f"--suite {options.suite} goes with --stage test: a benchmark's scores are those of its tests")
     runs: list[Run] = []
     for folder in options.runs:
         run = read_run(folder, options.stage)
@@ -146,6 +168,9 @@ def main(arguments: Sequence[str]) -> int:
         if run.folder not in kept:
             twin = next(one for one in kept.values() if (one.experiment, one.seed) == (run.experiment, run.seed))
             print(f"{run.folder}: left out, it scored the network of {twin.folder} again", file=sys.stderr)
+    if options.suite:
+        show_suite(suite_of(options.suite, groups), options.output)
+        return 0
     comparisons = [compare(group, options.stage) for group in groups]
     for comparison in comparisons:
         print_table(title_of(comparison), *table_of(comparison))

@@ -59,7 +59,8 @@ def test_the_wheel_carries_recipes_configs_and_samples(wheel: Path) -> None:
     for folder in ("recipes", "configs"):
         for path in (ROOT / folder).rglob("*.yaml"):
             assert f"ernie_m_recipes/_assets/{path.relative_to(ROOT).as_posix()}" in names
-    assert {"datamodules/samples/tokenizer/vocab.txt", "ernie_m_recipes/card.csv"} <= names
+    figures = {"ernie_m_recipes/card.csv", "ernie_m_recipes/encoders.csv"}
+    assert {"datamodules/samples/tokenizer/vocab.txt", *figures} <= names
     assert {"ernie_m/mini/packed.safetensors", "ernie_m/mini/README.md"} <= names
     assert f"ernie_m_recipes-{ernie_m_recipes.__version__}.dist-info/METADATA" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "recipes/", "configs/"))]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from pyarrow import parquet
 
+from datamodules import panx, udpos
 from ernie_m_recipes.__main__ import main
 
 LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
@@ -266,6 +268,46 @@ def tiny_conll(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for name in ("train.en", "dev.en", "test.en", "test.de"):
         (root / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return root
+
+
+def write_split(rows: Dataset, root: Path, config: str, split: str) -> None:
+    (root / config).mkdir(exist_ok=True)
+    rows.to_parquet(root / config / f"{split}-00000-of-00001.parquet")
+
+
+@pytest.fixture(scope="session")
+def tiny_xtreme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the layout of `google/xtreme`: words and questions of English and German, and SQuAD beside them."""
+    root = tmp_path_factory.mktemp("xtreme")
+    (root / "train.json").write_text(as_squad(questions(24, 1)), encoding="utf-8")
+    for name, column, labels, folders in (
+        ("PAN-X", "ner_tags", panx.LABELS, {"en": "PAN-X.en", "de": "PAN-X.de"}),
+        ("udpos", "pos_tags", udpos.LABELS, {"en": "udpos.English", "de": "udpos.German"}),
+    ):
+        features = Features({"tokens": Sequence(Value("string")), column: Sequence(ClassLabel(names=list(labels)))})
+        for seed, (split, count) in enumerate((("train", 24), ("validation", 8), ("test", 8))):
+            for language, folder in folders.items():
+                lines = [one.splitlines() for one in column_file(count, 2 * seed + len(language), 2).split("\n\n")[1:]]
+                rows = {"tokens": [[line.split()[0] for line in one] for one in lines]}
+                found = [[line.split()[1] for line in one] for one in lines]
+                as_labels = {"O": "DET", "B-LOC": "NOUN", "B-PER": "PROPN"} if name == "udpos" else {}
+                rows[column] = [[labels.index(as_labels.get(tag, tag)) for tag in one] for one in found]
+                write_split(Dataset.from_dict(rows, features=features), root, folder, split)
+    for split, count in (("train", 24), ("validation", 8)):
+        asked = [
+            {
+                **row,
+                "id": f"{name}-{number}",
+                "answers": {"text": [row["answer"]], "answer_start": [row["answer_start"]]},
+            }
+            for name in ("english", "arabic")
+            for number, row in enumerate(questions(count, len(name)))
+        ]
+        table = pyarrow.Table.from_pylist(asked).drop(["answer", "answer_start"])
+        for config in ("tydiqa", "XQuAD.en", "XQuAD.de"):
+            (root / config).mkdir(exist_ok=True)
+            parquet.write_table(table, root / config / f"{split}-00000-of-00001.parquet")
     return root
 
 

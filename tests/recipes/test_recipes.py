@@ -43,8 +43,10 @@ WITH_FRAGMENTS = [
     "conll/english_base",
     "mlqa/transfer_large",
     "quickstart",
+    "tatoeba/after_squad_base",
     "tatoeba/fine_tuned_base",
     "xnli/transfer_base",
+    "xquad/transfer_base",
 ]
 
 
@@ -217,10 +219,12 @@ def test_check_reads_the_data_of_a_recipe_that_is_named(
 PAIRS = [entry for entry in RECIPES if entry.name.startswith(("tatoeba/", "custom/sentence_retrieval"))]
 NAMED_ENTITIES = [entry for entry in RECIPES if entry.name.startswith(("conll/", "custom/token_labels"))]
 PRETRAINING = [entry for entry in RECIPES if entry.name.startswith("pretraining/")]
+# In test_xtreme.py.
+XTREME = [entry for entry in RECIPES if entry.name.startswith(("panx/", "udpos/", "xquad/", "tydiqa/", "sib200/"))]
 WITH_A_DATA_SET = [
     entry
     for entry in RECIPES
-    if entry not in PAIRS + NAMED_ENTITIES + PRETRAINING
+    if entry not in PAIRS + NAMED_ENTITIES + PRETRAINING + XTREME
     and entry.name
     not in (
         "quickstart",
@@ -268,7 +272,7 @@ def test_a_recipe_runs_a_step(
 
 @pytest.mark.parametrize("recipe", PAIRS, ids=lambda entry: entry.name)
 def test_a_recipe_of_sentence_pairs_runs_a_step(
-    recipe: Entry, quick: list[str], tiny_pairs: Path, tmp_path: Path, monkeypatch, ernie_m
+    recipe: Entry, quick: list[str], tiny_pairs: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch, ernie_m
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = [word for word in quick if not word.startswith(("--data.micro", "--data.validation", "--data.test"))]
@@ -281,6 +285,8 @@ def test_a_recipe_of_sentence_pairs_runs_a_step(
         options += ["--data.train_languages=[de, zh]", "--data.validation_languages=[de]"]
     if not (is_trained := trains(yaml.safe_load(recipe.text))):
         options += ["--model.layer=1"]
+    if recipe.name.startswith("tatoeba/after_"):
+        options += [f"--model.init_from={tiny_checkpoint}"]
     stage = "fit" if is_trained else "test"
     code, out, err = ernie_m(stage, "--config", recipe.name, "--config", "debug/fast_dev_run", *options)
     assert code == 0, err
