@@ -292,10 +292,8 @@ class TaskModule(EvaluatingModule):
         """
         checkpoint = read_checkpoint(Path(checkpoint_path))
         saved = {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if str(key)[:1] != "_"}
-        if "/" in str(saved.get("attn_implementation")):
-            # Code on the Hub.
-            saved["attn_implementation"] = "auto"
-        arguments = {**saved, "trust_remote_code": False, **arguments}
+        # How a run attended changes nothing of its network, and the name may be that of code on the Hub.
+        arguments = {**saved, "attn_implementation": "auto", "trust_remote_code": False, **arguments}
         if (config := networks.checkpoint_config(checkpoint_path)) is None:
             # The backbone that it names may be anybody's, and what of it is not replaced would count as the file's.
             raise InputError(f"{checkpoint_path} does not say how its network is built; this project's checkpoints do")

@@ -484,6 +484,8 @@ def test_a_checkpoint_cannot_grant_itself_trust(folder: Path, tiny_checkpoint: P
         {"_instantiator": "trap.Trap", "_class_path": "datamodules.XNLI"},
         {"command": COMMAND},
         {"attn_implementation": "stranger/kernel", "_instantiator": "x"},
+        # By which transformers would fetch a kernel.
+        {"attn_implementation": "flash_attention_2", "_instantiator": "x"},
     ],
 )
 @pytest.mark.usefixtures("nothing_ran")
