@@ -90,6 +90,9 @@ def _configs_in(card: Path) -> Any:
         front = text if is_yaml else "".join(_FRONT.findall(text)[:1])
         if _LONG_NUMBER.search(front):
             raise InputError("a number of more than 100 digits")
+        # Written out, aliases within aliases have no end; `datasets` writes them out.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=yaml.SafeLoader)):
+            raise InputError("an alias, of which its YAML has none")
         if is_yaml:
             return (yaml.safe_load(text) or {}).get("configs")
         # As `datasets` reads it.

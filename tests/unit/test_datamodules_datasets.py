@@ -260,6 +260,8 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
         readme = f"configs:\n- config_name: default\n  data_files: '*.csv'\n  {stated}\n"
         with pytest.raises(InputError, match=message):
             found(f"options{number}.csv", b"text\na\n", readme)
+    with pytest.raises(InputError, match=r"README\.md: an alias, of which its YAML has none"):
+        found("alias.jsonl", rows, "a: &a [1]\nconfigs: [{config_name: x, data_files: *a}]\n")
     with pytest.raises(InputError, match=r"README\.md: while parsing"):
         found("readme.jsonl", rows, "configs: [\n")
 
