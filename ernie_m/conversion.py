@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from .configuration import POSITION_OFFSET
 from .conversion_sources import HEADS, Checkpoint, from_paddle, from_xlmr, read_json
 from .errors import InputError
-from .files import WEIGHT_SUFFIXES, check_links, whole
+from .files import check_links, whole
 from .stored_tensors import write_safetensors
 from .tokenization import ErnieMTokenizer
 from .vocabulary import read_sentencepiece, read_vocabulary
@@ -146,7 +146,7 @@ def _staging(target: Path) -> Iterator[Path]:
 def _source_folder(source: str | Path) -> Path:
     folder = Path(source)
     if folder.is_dir():
-        check_links(folder, WEIGHT_SUFFIXES)
+        check_links(folder)
         return folder
     if folder.exists():
         raise InputError(f"{folder}: is a file; give the folder that holds it and its config.json")

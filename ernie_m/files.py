@@ -13,9 +13,6 @@ from pathlib import Path
 
 from .errors import InputError
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pdparams", ".ckpt")
-"""Files that may be links in a folder with weights, since nothing but tensors is read of them."""
-
 # Far below what file systems allow, so that what is put before and behind still fits.
 _LONGEST_NAME = 100
 _NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
@@ -49,14 +46,13 @@ def file_name(name: str, what: str) -> str:
     return name
 
 
-def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
+def check_links(folder: Path) -> None:
     """Refuses a folder that leads out of itself: what is read of it, and copied with it, would be another's.
 
     The Hub's cache keeps the files of a snapshot elsewhere in the repository's own folder, which is admitted.
 
     Args:
         folder: A folder that may come from a stranger.
-        admitted: Suffixes of files that may be links, since nothing but tensors is read of them.
 
     Raises:
         InputError: It is a link itself, has a link out of it, something that is neither file nor folder, or a folder
@@ -67,8 +63,7 @@ def check_links(folder: Path, admitted: tuple[str, ...] = ()) -> None:
     if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
         homes.append(root.parents[1] / "blobs")
     for path in _content(folder):
-        leads_out = path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes)
-        if leads_out and not (path.suffix in admitted and path.is_file()):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
             raise InputError(
                 f"{path} is a link out of {folder}; what it leads to would be taken along. Put a copy there"
             )

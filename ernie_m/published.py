@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_file
 
 from .configuration import check_fields
 from .errors import InputError
-from .files import WEIGHT_SUFFIXES, check_links, default_cache_dir
+from .files import check_links, default_cache_dir
 from .packed import unpacked
 from .tokenization import ErnieMTokenizer
 from .vocabulary import VOCAB_FILES_NAMES
@@ -63,7 +63,7 @@ def resolve(name: str) -> str:
     # What is looked at is what transformers reads, which knows nothing of `~`.
     source = PUBLISHED.get(name, str(Path(name).expanduser()) if name.startswith("~") else name)
     if Path(source).is_dir():
-        check_links(Path(source), WEIGHT_SUFFIXES)
+        check_links(Path(source))
     return source
 
 

@@ -13,6 +13,7 @@ from .class_paths import class_at
 from .cli import RecipeCLI
 from .compat import actions_of
 from .documents import read_yaml
+from .lines import one_line
 from .registry import resolve_config
 from .targets import Invocation, parse
 
@@ -98,7 +99,7 @@ def _first_sentences(text: str) -> str:
 def _print(part: str, values: Mapping[str, Any], texts: Mapping[str, str]) -> None:
     for name in (name for name in texts if name in values):
         value = json.dumps(values[name], ensure_ascii=False, default=str)
-        print(f"  --{part}.{name} {value if len(value) <= 60 else f'{value[:57]}...'}")
+        print(one_line(f"  --{part}.{name} {value if len(value) <= 60 else f'{value[:57]}...'}"))
         for line in _lines(texts[name]):
             print(line)
 

@@ -47,8 +47,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a Lightning checkpoint")
     for key, kind in _KINDS.items():
         content = checkpoint.get(key, kind())
-        parts = content.values() if key == "state_dict" and isinstance(content, dict) else ()
-        if not isinstance(content, kind) or not all(isinstance(part, Tensor) for part in parts):
+        parts = content.items() if key == "state_dict" and isinstance(content, dict) else ()
+        if not isinstance(content, kind) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in parts):
             raise InputError(f"{path} is damaged: {key} is not what Lightning keeps there")
     _check_extent(checkpoint, path)
     if not _has_counts(checkpoint.get("loops", {})):

@@ -22,7 +22,7 @@ from transformers import (
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
 from ernie_m.configuration import POSITION_OFFSET, check_fields
 from ernie_m.errors import InputError
-from ernie_m.files import WEIGHT_SUFFIXES, check_links
+from ernie_m.files import check_links
 from ernie_m.published import check_config, refusing_code
 
 from .checkpoint_file import CONFIG_KEY, read_checkpoint
@@ -356,7 +356,7 @@ def read_weights(source: str | Path) -> tuple[dict[str, Tensor], PreTrainedConfi
 
 
 def _folder_weights(folder: Path) -> tuple[dict[str, Tensor], PreTrainedConfig | None]:
-    check_links(folder, WEIGHT_SUFFIXES)
+    check_links(folder)
     if (folder / "meta.pt").exists():
         raise InputError(
             f"{folder} is a sharded checkpoint, whose index could run code. Where you trust it, make one file of it "
