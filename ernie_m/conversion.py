@@ -20,7 +20,7 @@ from .configuration import POSITION_OFFSET
 from .conversion_sources import HEADS, Checkpoint, from_paddle, from_xlmr, read_json
 from .errors import InputError
 from .files import check_links, whole
-from .stored_tensors import write_safetensors
+from .stored_tensors import is_torchs, write_safetensors
 from .tokenization import ErnieMTokenizer
 from .vocabulary import read_sentencepiece, read_vocabulary
 
@@ -89,8 +89,8 @@ def convert(
     first column.)
 
     Args:
-        source: A folder with `model_state.pdparams` and its `config.json` or `model_config.json`; a folder with an
-            XLM-R's `config.json` and weights; or the Hub id of either.
+        source: A folder with `model_state.pdparams`, or PaddleNLP's `model.safetensors`, and its `config.json` or
+            `model_config.json`; a folder with an XLM-R's `config.json` and weights; or the Hub id of either.
         target: The folder to make; it must not exist.
         head: A key of `HEADS`. Needed only where neither the configuration nor the weights tell it; "base" leaves a
             head behind.
@@ -178,6 +178,8 @@ def _open(folder: Path, head: str | None) -> Checkpoint:
         seen = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise InputError(f"{folder}: no model_state.pdparams and no config.json, so no checkpoint; it has {seen}")
     if read_json(settings).get("model_type") == "ernie_m":
+        if (weights := folder / "model.safetensors").is_file() and not is_torchs(weights):
+            return from_paddle(folder, weights, head)
         raise InputError(f"{folder}: is ERNIE-M in the published format already; from_pretrained loads it as it is")
     return from_xlmr(folder, head)
 

@@ -97,14 +97,15 @@ def from_paddle(folder: Path, weights: Path, head: str | None) -> Checkpoint:
 
     Args:
         folder: Holds `config.json`, or `model_config.json` as written before PaddleNLP 2.5.
-        weights: Its `.pdparams` file.
+        weights: Its `.pdparams` file, or the `.safetensors` file that PaddleNLP 2.6 and newer write.
         head: A key of `HEADS`, or None to go by the configuration and the weights.
 
     Raises:
         InputError: If it is not ERNIE-M, does not tell its head, or its tensors are not exactly that head's.
     """
     path, stated, settings = _paddle_settings(folder)
-    stored = _renamed(weights, read_pdparams(weights), _prefixed)
+    tensors = read_safetensors(weights) if weights.suffix == ".safetensors" else read_pdparams(weights)
+    stored = _renamed(weights, tensors, _prefixed)
     head = _choose_head(path, weights, head, stated, _PADDLE_HEADS, _paddle_candidates(stored))
     named: _Named = {}
     for name, (key, tensor) in stored.items():

@@ -126,6 +126,17 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     return {key: _safetensors_entry(path, key, entry, 8 + header_length) for key, entry in header.items()}
 
 
+def is_torchs(path: Path) -> bool:
+    """Tell whether a safetensors file is torch's, as transformers writes them; PaddleNLP calls its own numpy's.
+
+    Raises:
+        InputError: If the file is not whole or is another thing.
+    """
+    read_safetensors(path)
+    with safe_open(path, framework="np") as file:
+        return (file.metadata() or {}).get("format") == "pt"
+
+
 def _safetensors_entry(path: Path, key: str, entry: Mapping[str, Any], start: int) -> StoredTensor:
     begin, end = entry["data_offsets"]
     return StoredTensor(

@@ -1,15 +1,18 @@
 """Conversion held against PaddleNLP 2.8.1: the same outputs from every head on the same weights and inputs."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from ernie_m.conversion import convert
 from ernie_m.conversion_sources import HEADS
 from ernie_m.errors import InputError
+from ernie_m.paddle_pickle import read_pdparams
 
 pytestmark = pytest.mark.real_data
 
@@ -50,6 +53,25 @@ def test_outputs_are_paddles(shared: Path, tmp_path: Path, name: str, implementa
         assert values.shape == expected.shape
         real = mask.bool() if expected.shape[:2] == mask.shape else ...
         torch.testing.assert_close(values[real], torch.from_numpy(expected)[real], rtol=0, atol=2e-5)
+
+
+def test_paddles_safetensors_are_the_same_weights(shared: Path, tmp_path: Path) -> None:
+    """PaddleNLP 2.6 and newer write them as numpy's, by Paddle's names and with Paddle's axes."""
+    source = Path(shutil.copytree(shared / "oracle" / "paddle" / "ErnieMForTokenClassification", tmp_path / "source"))
+    head = "token-classification"
+    convert(source, tmp_path / "pickled", head=head)
+    tensors = {name: tensor.read() for name, tensor in read_pdparams(source / "model_state.pdparams").items()}
+    (source / "model_state.pdparams").unlink()
+    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"model_type": "ernie_m"}
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, source / "model.safetensors", metadata={"format": "np"})
+    convert(source, tmp_path / "target", head=head)
+    names = ("model.safetensors", "config.json")
+    assert [(tmp_path / "target" / name).read_bytes() for name in names] == [
+        (tmp_path / "pickled" / name).read_bytes() for name in names
+    ]
+    with pytest.raises(InputError, match="is ERNIE-M in the published format already"):
+        convert(tmp_path / "target", tmp_path / "again")
 
 
 def test_labels_are_counted_from_the_weights(shared: Path, tmp_path: Path) -> None:
