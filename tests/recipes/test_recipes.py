@@ -40,7 +40,6 @@ def test_a_recipe_keeps_its_rules(recipe: Entry) -> None:
 
 # One of each kind of data and of training; `ernie-m check` takes all recipes, which takes minutes.
 WITH_FRAGMENTS = [
-    "conll/english_base",
     "mlqa/transfer_large",
     "quickstart",
     "tatoeba/after_squad_base",
