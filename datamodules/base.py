@@ -266,6 +266,16 @@ class TaskDataModule(LightningDataModule):
         root = None if split == Split.PREDICT else self.path
         return find_source(root, self.reference(split, language), self.revision, download, split)
 
+    def source(self, split: str, language: str, download: bool) -> Source:
+        """What the rows of one split and language come from: `files` of the split, unless another's are divided.
+
+        Args:
+            split: The split.
+            language: One of its languages.
+            download: Whether to ask the Hub; False to use what another process downloaded.
+        """
+        return self.files(split, language, download)
+
     def reference(self, split: str, language: str) -> "Reference | Dataset":
         """What names the rows of one split and language: a file, arguments of `load_dataset`, or a data set."""
         return self._files[Split(split)][language]

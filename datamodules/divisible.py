@@ -11,6 +11,7 @@ from ernie_m.errors import InputError
 
 from .base import TaskDataModule
 from .shares import checked_shares, divided
+from .sources import Source
 from .splits import Split
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Divisible(TaskDataModule):
             for split in self._shares
         }
         super()._use({**files, **{split: {**(files.get(split) or {}), **own} for split, own in self._divided.items()}})
+
+    def source(self, split: str, language: str, download: bool) -> Source:
+        """The training file, where the split is a part of it."""
+        is_part = language in self._divided.get(Split(split), {})
+        return super().source(Split.TRAIN if is_part else split, language, download)
 
     def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
         """What the split has of a file that is divided.

@@ -246,7 +246,7 @@ class ExtractiveQuestions(TaskDataModule):
         """
         split = splits_of(stage)[-1]
         if (split, language) not in self._references:
-            table = self.read(split, language, self.files(split, language, download=False).parts)
+            table = self.read(split, language, self.source(split, language, download=False).parts)
             self._references[split, language] = table.select(["id", "question", "context", "answers"])
         return self._references[split, language]
 

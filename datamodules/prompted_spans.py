@@ -153,7 +153,7 @@ class PromptedSpans(TaskDataModule):
         """
         split = splits_of(stage)[-1]
         if (split, language) not in self._references:
-            table = self.read(split, language, self.files(split, language, download=False).parts)
+            table = self.read(split, language, self.source(split, language, download=False).parts)
             self._references[split, language] = table.select(["content", "prompt", "begins", "ends"])
         return self._references[split, language]
 

@@ -77,7 +77,7 @@ class Store:
         for language in languages:
             if (split, language) not in self._loaded:
                 try:
-                    found[language] = data.files(split, language, download)
+                    found[language] = data.source(split, language, download)
                 except InputError as error:
                     raise InputError(f"{split} data of '{language}': {error}") from error
         empty = [
@@ -181,7 +181,7 @@ def labelled_sources(data: "TaskDataModule") -> tuple[Split, dict[str, Source]]:
     """
     for split in (Split.TRAIN, Split.VALIDATION, Split.TEST):
         if languages := data.split_languages(split):
-            return split, {language: data.files(split, language, download=True) for language in languages}
+            return split, {language: data.source(split, language, download=True) for language in languages}
     raise InputError("label_names is not set and no data have labels to take them from; name the labels.")
 
 
@@ -193,7 +193,7 @@ def texts_in(data: "TaskDataModule", language: str) -> Iterator[str]:
         raise InputError(f"there are no data in '{language}'; the languages of the data are {known}.")
     yield from [data.prefix] if data.prefix else []
     for split in splits:
-        source = data.files(split, language, download=True)
+        source = data.source(split, language, download=True)
         # Settings of a folder may name any, whose tokens then say something about it.
         rank_zero_info(f"{language}: texts of {source.name}")
         found = data.read(split, language, source.parts)

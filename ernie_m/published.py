@@ -1,8 +1,9 @@
 """Finding published checkpoints, the one that comes with the package, and their tokenizers by name."""
 
+import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ _BUNDLED_DIGEST = "48df129fd25d39abfba42cba405131bcbb51638575d82c52ee9e1c73c3a3e
 # Settings of a tokenizer that name files, anywhere, for the library below; the first two where they are texts.
 _FILES_BY_TEXT = ("vocab", "merges")
 _FILES = ("init_inputs", "gguf_file", "tokenizer_object", "fast_tokenizer_files")
+# What is part of a tokenizer and a setting of it too.
+_SETTINGS = (
+    "added_tokens_decoder", "backend", "chat_control_tokens", "chat_template", "clean_up_tokenization_spaces",
+    "do_lower_case", "model_input_names", "model_max_length", "name_or_path", "pad_token_type_id", "padding_side",
+    "response_template", "special_tokens_pattern", "split_special_tokens", "token_type_ids_include_special_tokens",
+    "token_type_ids_pattern", "truncation_side", "verbose",
+)  # fmt: skip
 _ADAPTER = "adapter_config.json"
 _SPECIAL_TOKENS = "special_tokens_map.json"
 # A pair in letters that everybody has, and one that nobody has.
@@ -106,6 +114,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         else:
             _check_settings(source, name)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+            _check_keys(get_tokenizer_config(source), tokenizer, name)
         _try_out(tokenizer, name)
     except InputError:
         raise
@@ -198,6 +207,23 @@ def _check_settings(source: str, name: str) -> None:
         _check_class(kind, name)
     for family in _texts_in(config, "model_type"):
         _check_class(TOKENIZER_MAPPING_NAMES.get(family) or "", name)
+
+
+def _check_keys(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse settings that are called as a part of the tokenizer: saving it writes that part, places of files among it.
+
+    Raises:
+        InputError: There is one.
+    """
+    arguments = {
+        key for kind in type(tokenizer).__mro__ for key in inspect.signature(vars(kind).get("__init__", len)).parameters
+    }
+    for key in settings:
+        if key not in (*_SETTINGS, *arguments) and (key in vars(tokenizer) or hasattr(type(tokenizer), key)):
+            raise InputError(
+                f"tokenizer_config.json of {name!r} has a value for {key[:40]!r}, which is no setting but a part of "
+                "the tokenizer; take it out"
+            )
 
 
 def _check_class(kind: str, name: str) -> None:

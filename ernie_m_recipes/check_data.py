@@ -71,7 +71,7 @@ def _lengths(encoded: Any) -> NDArray[np.int64]:
 
 def _found(data: Any, split: str, language: str, tokenizer: str | None) -> str:
     """Say how many rows there are, what `fit` says of them, and how long they are."""
-    source = data.files(split, language, download=False)
+    source = data.source(split, language, download=False)
     read = data.read(split, language, source.parts)
     is_part = not isinstance(read, pyarrow.Table)
     rows = next(iter(read), None) if is_part else read

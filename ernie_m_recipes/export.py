@@ -181,7 +181,7 @@ def save(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
         tokenizer.save_pretrained(folder)
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            write_json(folder / name, without_foreign_code(read_json(folder / name), folder))
+            write_json(folder / name, taken.hidden(without_foreign_code(read_json(folder / name), folder)))
     if not isinstance(network, ernie_m.ErnieMPreTrainedModel):
         return
     config = read_json(folder / "config.json")

@@ -238,6 +238,8 @@ class RunRecord(Callback):
         if self.keeps_tokenizer and isinstance(tokenizer, PreTrainedTokenizerBase):
             with whole(self.folder / TOKENIZER) as partial:
                 tokenizer.save_pretrained(partial)
+                settings = partial / "tokenizer_config.json"
+                write_json(settings, taken.hidden(read_json(settings)))
         fingerprints: dict[str, str] = getattr(getattr(trainer, "datamodule", None), "fingerprints", dict)()
         self.note(
             status="running",

@@ -83,3 +83,16 @@ def test_transformers_refuses_where_it_would_ask(tmp_path: Path, monkeypatch: py
     with refusing_code(), pytest.raises(ValueError, match="requires you to execute"):
         AutoTokenizer.from_pretrained(tmp_path)
     assert dynamic_module_utils.TIME_OUT_REMOTE_CODE > 0
+
+
+@pytest.mark.parametrize("key", ["init_kwargs", "files_loaded", "_auto_class", "sp_model"])
+def test_a_part_of_a_tokenizer_is_no_setting(key: str, tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    """Saving the tokenizer would write it: the place that it was loaded from, for one."""
+    folder = Path(shutil.copytree(sample_tokenizer_dir, tmp_path / "tokenizer"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {key: None}), encoding="utf-8")
+    with pytest.raises(InputError, match=f"has a value for '{key}', which is no setting"):
+        load_tokenizer(str(folder))
+    written = load_tokenizer(str(sample_tokenizer_dir))
+    written.save_pretrained(folder)
+    assert load_tokenizer(str(folder)).get_vocab() == written.get_vocab()

@@ -90,6 +90,17 @@ def conllu(*rows: tuple[str, str]) -> str:
     return "# text = ...\n1-2\tzum" + "\t_" * 8 + "\n" + "".join(lines) + "\n"
 
 
+def test_a_part_of_the_training_file_is_of_that_file(options, tmp_path):
+    """Not of the file of development data that lies beside it."""
+    for split, word in (("train", "theirs"), ("validation", "ours")):
+        write_words(tmp_path, "PAN-X.en", split, [[word]] * 10, [["O"]] * 10)
+    data = PANX(path=str(tmp_path), validation_languages=[], test_languages=[], validation_share=0.3, **options)
+    data.setup("fit")
+    digests = {re.search("sha256 ([0-9a-f]+)", text)[1] for text in data.fingerprints().values()}
+    assert len(digests) == 1
+    assert [len(data.row_set(split, ["en"])) for split in ("train", "validation")] == [7, 3]
+
+
 def test_udpos_takes_all_treebanks_of_a_language_that_have_words(options, tmp_path):
     write_words(tmp_path / "hub", "udpos.French", "test", [["la", "paix"]], [["DET", "NOUN"]])
     assert named(UDPOS(path=str(tmp_path / "hub"), **options), "test", "fr") == [[("la", "DET"), ("paix", "NOUN")]]
