@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 NO_WORD = -1
+# The piece that stands for a blank.
+_BLANK = "\u2581"
 
 LabelledTokens = Literal["first", "all"]
 
@@ -43,7 +45,8 @@ class TokenLabels(Divisible):
     read as the conlleval script does (an I- that follows no tag of its type begins an entity), and IOB2 from then on;
     others label each word by itself. Words whose tag is `_` or -100 are not labelled.
 
-    Words are tokenised one by one; one that has no tokens becomes the unknown token. A sentence longer than
+    Words are tokenised one by one; one that has no tokens becomes the unknown token, and where the first is a blank
+    alone, as sentencepiece puts it before words of Chinese, it is left out. A sentence longer than
     `max_length` becomes several windows that overlap, and each of its words is predicted in exactly one of them.
 
     A batch holds what `TaskDataModule` says, a row being a window, and
@@ -151,7 +154,7 @@ class TokenLabels(Divisible):
     def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns and the labels."""
         columns = [*self._columns(tagged=True), self.text_column]
-        settings: dict[str, Any] = {"rows": "token labels", "columns": columns}
+        settings: dict[str, Any] = {"rows": "token labels", "columns": columns, "blank_pieces": False}
         if split != Split.PREDICT:
             settings |= {"tag_names": self.tag_names, "label_tokens": self.label_tokens}
         return settings
@@ -275,6 +278,10 @@ class TokenLabels(Divisible):
             return {}
         ids = self.tokenizer(distinct, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         unknown = self.tokenizer.unk_token_id
+        blank = self.tokenizer.convert_tokens_to_ids(_BLANK)
+        # Before a word that running text has no blank before, sentencepiece's own stands for nothing, and its label
+        # would be the word's: of most Chinese words.
+        ids = [found[1:] if len(found) > 1 and found[0] == blank != unknown else found for found in ids]
         return {word: list(found) or [unknown] for word, found in zip(distinct, ids, strict=True)}
 
     def _row(

@@ -35,6 +35,15 @@ _FIELDS = (
 _NO_FIELDS = frozenset(dir(PreTrainedConfig)) - frozenset(_FIELDS)
 
 
+FAMILIES = (
+    "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie_m", "eurobert",
+    "modernbert", "mpnet", "rembert", "roberta", "xlm", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Encoders of texts whose configurations are known to end: transformers has many others, with loops of their own."""
+
+_LARGEST = 10**9
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -64,9 +73,28 @@ def check_fields(fields: Mapping[str, Any], place: str) -> None:
                 f"{place} has a quantization_config; weights of few bits are not fine-tuned, and reading them imports"
                 " other packages. Name the checkpoint that they were made from"
             )
+        if any(_is_number(one) and abs(one) > _LARGEST for one in (value if isinstance(value, list) else [value])):
+            raise InputError(f"{place}: {name} is {str(value)[:40]}; {_LARGEST:,} is the most of any number")
         for word, most in _MOST.items():
             if word in name and _is_number(value) and value > most:
                 raise InputError(f"{place}: {name} is {str(value)[:40]}; {most:,} are the most that can be built")
+
+
+def check_family(family: Any, place: str) -> None:
+    """Refuses networks of a family that is not known to end when it is built, or to read no files of its own.
+
+    Args:
+        family: What a configuration has for `model_type`.
+        place: Where it stands, for the message.
+
+    Raises:
+        InputError: It is none of `FAMILIES`.
+    """
+    if family not in FAMILIES:
+        raise InputError(
+            f"{place}: the family {str(family)[:40]!r} is none of {', '.join(FAMILIES)}. Where you trust it, set"
+            " trust_remote_code to true"
+        )
 
 
 class ErnieMConfig(PreTrainedConfig):

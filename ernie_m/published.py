@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, get_tokenizer_config
 from transformers.utils.hub import cached_file
 
-from .configuration import check_fields
+from .configuration import check_family, check_fields
 from .errors import InputError
 from .files import check_links, default_cache_dir
 from .packed import unpacked
@@ -112,7 +112,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
         ):
             tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
-            _check_settings(source, name)
+            _check_settings(source, name, trust_remote_code)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
             _check_keys(get_tokenizer_config(source), tokenizer, name)
         _try_out(tokenizer, name)
@@ -127,12 +127,13 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     return tokenizer
 
 
-def check_config(source: str, name: str) -> None:
+def check_config(source: str, name: str, trusted: bool = False) -> None:
     """Refuse a config.json that is no JSON, has numbers that are none, asks for more than can be built, or an adapter.
 
     Args:
         source: The folder or Hub id.
         name: What it was called.
+        trusted: Whether its code may run, and so any family of networks be it.
 
     Raises:
         InputError: There is such a config.json.
@@ -158,6 +159,8 @@ def check_config(source: str, name: str) -> None:
     if not isinstance(fields, dict):
         raise InputError(f"config.json of {name!r} holds a {type(fields).__name__}, not the fields of a network")
     check_fields(fields, f"config.json of {name!r}")
+    if not trusted and (family := fields.get("model_type")) is not None:
+        check_family(family, f"config.json of {name!r}")
 
 
 def _try_out(tokenizer: Any, name: str) -> None:
@@ -180,13 +183,13 @@ def _try_out(tokenizer: Any, name: str) -> None:
         )
 
 
-def _check_settings(source: str, name: str) -> None:
+def _check_settings(source: str, name: str, trusted: bool) -> None:
     """Refuse settings by which a tokenizer would be made of files elsewhere, or of what is no tokenizer.
 
     Raises:
         InputError: There are such settings.
     """
-    check_config(source, name)
+    check_config(source, name, trusted)
     settings = get_tokenizer_config(source)
     named = [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]
     named += [key for key in _FILES if settings.get(key)]

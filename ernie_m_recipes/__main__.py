@@ -9,7 +9,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -232,6 +233,24 @@ def usage_error(message: str) -> int:
     return 2
 
 
+@contextmanager
+def apart_from_the_current_folder() -> Iterator[None]:
+    """Let no process that is started, by whatever library, search the current folder for modules.
+
+    Python's `-c` and `-m` search it, by which multiprocessing, DDP and torch's compiler start theirs; `-P` is not
+    handed on to all of them, the variable is.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
@@ -255,7 +274,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any("\0" in word for word in rest):
         return usage_error("a name on the command line holds a NUL byte, which no file's name can")
     try:
-        return COMMANDS[name](rest)
+        with apart_from_the_current_folder():
+            return COMMANDS[name](rest)
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:

@@ -28,7 +28,7 @@ TOKENIZER = "tokenizer"
 """The folder of a run that keeps its tokenizer."""
 
 _OF_CLASSES = ("callbacks", "logger", "strategy", "plugins", "profiler")
-_BY_NAME = {"strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork"), "profiler": ("simple", "advanced")}
+_BY_NAME = {"strategy": ("auto", "ddp"), "profiler": ("simple", "advanced")}
 FOR_RESULTS = (
     "precision", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "deterministic", "benchmark",
     "inference_mode",

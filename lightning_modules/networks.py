@@ -11,16 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import (
-    CONFIG_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ernie_m import ErnieMConfig, load_tokenizer, resolve
-from ernie_m.configuration import POSITION_OFFSET, check_fields
+from ernie_m.configuration import POSITION_OFFSET, check_family, check_fields
 from ernie_m.errors import InputError
 from ernie_m.files import check_links
 from ernie_m.published import check_config, refusing_code
@@ -87,7 +81,7 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     """
     source = resolve(backbone)
     with reading("configuration", backbone):
-        check_config(source, backbone)
+        check_config(source, backbone, trust_remote_code)
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
         # What was made of the file, too.
         check_fields(config.to_dict(), f"config.json of {backbone!r}")
@@ -102,18 +96,8 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
         )
     if not trust_remote_code:
         with reading("configuration", backbone):
-            _check_family(config, backbone)
             check_weights(config, Path(source), f"config.json of {backbone!r}")
     return _for_tasks(config)
-
-
-def _check_family(config: PreTrainedConfig, source: str) -> None:
-    """Refuse networks that are not for texts: some read files and addresses, by rules of other packages."""
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise InputError(
-            f"{source!r} is of the family {config.model_type!r}, which classifies no texts in transformers; give an"
-            " encoder of texts, such as an ERNIE-M or XLM-R"
-        )
 
 
 def _for_tasks(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -301,8 +285,8 @@ def config_from_json(text: str) -> PreTrainedConfig:
     with reading("configuration", "a checkpoint"):
         fields = without_attentions(json.loads(text))
         check_fields(fields, "the network's configuration in a checkpoint")
+        check_family(fields.get("model_type"), "the network's configuration in a checkpoint")
         config: PreTrainedConfig = CONFIG_MAPPING[fields["model_type"]].from_dict(fields)
-        _check_family(config, "a checkpoint")
     return _for_tasks(config)
 
 

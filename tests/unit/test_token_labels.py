@@ -21,6 +21,7 @@ from datamodules.columns import read_columns
 from datamodules.tags import labels_of_tags, to_iob2
 from datamodules.token_labels import windows
 from datamodules.unlabelled import split_words
+from ernie_m import load_tokenizer
 from ernie_m.errors import InputError
 
 # The first lines of the four kinds of official files, with made-up text.
@@ -573,3 +574,14 @@ def test_a_mutated_file_is_read_whole_or_refused(
     words = [columns for sentence in found.sentences for columns in sentence]
     assert len(words) == len(kept)
     assert [columns[-1] for columns in words] == [line.split(found.separator)[-1].strip(" ") for line in kept]
+
+
+def test_a_blank_alone_is_no_words_first_token(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    """By sentencepiece's own rule it stands before words that running text has no blank before."""
+    folder = tmp_path / "raw"
+    load_tokenizer(str(sample_tokenizer_dir), segmentation="raw").save_pretrained(folder)
+    data, (batch,) = encoded(folder, tmp_path, "鎮 B-X\nHaus O\n區 I-X\n")
+    tokens = data.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+    assert "\u2581" in data.tokenizer.convert_ids_to_tokens(data.tokenizer("鎮", add_special_tokens=False)["input_ids"])
+    assert "\u2581" not in tokens
+    assert (batch["words"][0] >= 0).sum() == 3
