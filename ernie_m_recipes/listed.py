@@ -41,9 +41,7 @@ _ARGUMENTS = {
     "callbacks.TQDMProgressBar": ("refresh_rate", "process_position", "leave"),
     "callbacks.Timer": ("duration", "interval", "verbose"),
     "loggers.CSVLogger": (*_PLACE, "flush_logs_every_n_steps"),
-    "loggers.MLFlowLogger": ("save_dir", "prefix", "experiment_name", "run_name", "run_id", "synchronous"),
     "loggers.TensorBoardLogger": (*_PLACE, "sub_dir", "default_hp_metric"),
-    "loggers.WandbLogger": (*_PLACE, "offline", "id", "project", "group", "job_type", "notes", "tags"),
     "strategies.DDPStrategy": (
         *_PROCESSES, "start_method", "find_unused_parameters", "static_graph", "gradient_as_bucket_view",
         "broadcast_buffers", "bucket_cap_mb", "dim", "init_sync",
@@ -51,6 +49,9 @@ _ARGUMENTS = {
     "strategies.ModelParallelStrategy": (*_PROCESSES, "data_parallel_size", "tensor_parallel_size"),
     "strategies.SingleDeviceStrategy": ("device",),
 }  # fmt: skip
+TO_A_SERVER = ("WandbLogger", "MLFlowLogger")
+"""Loggers that a folder chooses for nobody: where to send to, their libraries read in the current folder."""
+
 CONTINUED = {f"lightning.pytorch.{name}": arguments for name, arguments in _ARGUMENTS.items()}
 """The classes that the trainer of a run folder may have when it is continued, and which of their arguments, with plain
 values: none that sends more than metrics, or elsewhere."""

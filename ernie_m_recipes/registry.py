@@ -6,12 +6,14 @@ its name is its path there without the suffix. This module imports nothing heavy
 
 import difflib
 import fnmatch
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".yaml"
+_SUFFIXES = (SUFFIX, ".yml", ".json")
 
 
 class UnknownNameError(LookupError):
@@ -108,7 +110,10 @@ def find(name: str) -> Entry:
 
 
 def resolve_config(name: str) -> Path:
-    """Return the file that a `--config` argument means: an existing path first, else a packaged recipe or fragment.
+    """Return the file that a `--config` argument means.
+
+    A packaged recipe's or fragment's name is that one, whatever lies in the current folder; a file is named by a
+    suffix, or with a folder such as `./` before it.
 
     Args:
         name: A path, or a name as `ernie-m ls` prints it.
@@ -117,12 +122,14 @@ def resolve_config(name: str) -> Path:
         UnknownNameError: It is neither.
     """
     path = Path(name)
-    if path.is_file():
+    if path.is_file() and (path.suffix in _SUFFIXES or name.startswith((".", os.sep, "~"))):
         return path
     try:
         return find(name).path
     except UnknownNameError as error:
-        if path.suffix in (SUFFIX, ".yml", ".json"):
+        if path.is_file():
+            return path
+        if path.suffix in _SUFFIXES:
             raise UnknownNameError(f"--config {name}: there is no such file, and {error}") from None
         raise UnknownNameError(f"--config {name}: {error}") from None
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m import PUBLISHED
 from ernie_m.errors import InputError
 
 from .class_paths import class_at
 from .compat import importable, yaml_loader
-from .listed import CONTINUED, DENIED, PACKAGES, continued, data_modules, tasks
+from .listed import CONTINUED, DENIED, PACKAGES, TO_A_SERVER, continued, data_modules, tasks
 
 TOKENIZER = "tokenizer"
 """The folder of a run that keeps its tokenizer."""
@@ -175,6 +176,7 @@ class Values:
         for key, value in self._part("trainer").items():
             if key == "default_root_dir":
                 continue
+            value = self._without_servers(value) if key == "logger" else value
             entries = value if isinstance(value, list) else [value]
             for entry in entries:
                 if key not in _OF_CLASSES:
@@ -188,6 +190,19 @@ class Values:
         run = {key: value for key, value in self._part("run").items() if key != "directory"}
         self._check_plain(run, "run")
         return {**self._of_results(), "trainer": trainer, "run": run}
+
+    def _without_servers(self, value: Any) -> Any:
+        """Return the loggers of a folder but those that send to a server."""
+        entries = value if isinstance(value, list) else [value]
+        names = [str(entry.get("class_path")) if isinstance(entry, Mapping) else "" for entry in entries]
+        left_out = [name for name in names if name.rpartition(".")[2] in TO_A_SERVER]
+        if not left_out:
+            return value
+        rank_zero_warn(
+            f"{self.place}: {left_out[0].rpartition('.')[2]} sends to a server, which a folder chooses for nobody: left"
+            " out. To go on with it, add --config logger/wandb or logger/mlflow"
+        )
+        return [entry for entry, name in zip(entries, names, strict=True) if name not in left_out] or False
 
     def to_score(self) -> dict[str, Any]:
         """Return what scores depend on: task, network and data, and of the trainer the precision and its limits.

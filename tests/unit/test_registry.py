@@ -42,14 +42,16 @@ def test_a_fragment_says_which_recipes_it_goes_with(assets: Path) -> None:
     assert (cpu.fits("xnli/large"), cpu.fits("quick")) == (True, True)
 
 
-def test_an_existing_file_comes_before_a_packaged_name(assets: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_packaged_name_comes_before_a_file_that_is_called_so(assets: Path, tmp_path: Path, monkeypatch) -> None:
     assert registry.resolve_config("quick") == assets / "recipes" / "quick.yaml"
     assert registry.resolve_config("quick.yaml") == assets / "recipes" / "quick.yaml"
     here = tmp_path / "here"
     here.mkdir()
     (here / "quick").write_text("a: 1\n", encoding="utf-8")
     monkeypatch.chdir(here)
-    assert registry.resolve_config("quick") == Path("quick")
+    # Whose folder it is, is not known; a file is named as one.
+    assert registry.resolve_config("quick") == assets / "recipes" / "quick.yaml"
+    assert registry.resolve_config("./quick") == Path("quick")
 
 
 @pytest.mark.parametrize(
