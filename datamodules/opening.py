@@ -20,9 +20,11 @@ _ALWAYS_UNPACKED = 2**24
 
 
 def check_is_file(path: Path) -> None:
-    """Refuses a path where no file is."""
+    """Refuses a path where no file is, or what the system only shows as one: its processes' variables, for example."""
     if not path.is_file():
         raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
+    if path.resolve().parts[1:2] in (("proc",), ("sys",)):
+        raise InputError(f"{path} is no file of data, but what the system shows of itself.")
 
 
 def is_packed(path: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .errors import InputError
 
+_OF_LOGGERS = ("wandb", "mlruns")
 # Far below what file systems allow, so that what is put before and behind still fits.
 _LONGEST_NAME = 100
 _NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
@@ -131,6 +132,9 @@ def _content(folder: Path) -> Iterator[Path]:
         raise InputError(f"{error.filename} cannot be listed ({error.strerror}), so that what it holds is unknown")
 
     for place, folders, files in os.walk(folder, onerror=refuse):
+        if Path(place) == folder:
+            # What loggers keep there, links of their own among it, is neither read nor copied.
+            folders[:] = [name for name in folders if name not in _OF_LOGGERS]
         yield from (Path(place, name) for name in (*folders, *files))
 
 

@@ -565,6 +565,18 @@ def test_links_of_the_hubs_cache_are_its_own(tmp_path: Path) -> None:
                 check_links(folder)
 
 
+def test_links_of_loggers_stay_where_they_are(tmp_path: Path) -> None:
+    """W&B leaves one to its own log; nothing reads or copies its folder."""
+    for place in ("wandb/run-1", "inner/wandb"):
+        (tmp_path / "run" / place).mkdir(parents=True)
+    (tmp_path / "debug.log").touch()
+    (tmp_path / "run" / "wandb" / "run-1" / "debug.log").symlink_to(tmp_path / "debug.log")
+    check_links(tmp_path / "run")
+    (tmp_path / "run" / "inner" / "wandb" / "debug.log").symlink_to(tmp_path / "debug.log")
+    with pytest.raises(InputError, match="is a link out of"):
+        check_links(tmp_path / "run")
+
+
 def test_a_backbone_takes_no_other_file_along(
     folder: Path, quick: list[str], tiny_checkpoint: Path, tmp_path: Path, ernie_m
 ) -> None:

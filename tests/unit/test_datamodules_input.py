@@ -320,3 +320,10 @@ def test_tables_far_larger_than_their_files_are_refused(tmp_path):
     names = [f"c{i}" for i in range(30_000)]
     (tmp_path / "a.csv").write_text(f"{','.join(names)}\n{'x,' * 29_999}x\n", encoding="utf-8")
     assert read_whole(tmp_path / "a.csv").column_names == names
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system shows nothing of itself as files")
+def test_what_the_system_shows_of_itself_is_no_data(tmp_path, tokenizer_name):
+    data = TextClassification(tokenizer_name, {"en": "/proc/self/environ"}, cache_dir=str(tmp_path))
+    with pytest.raises(InputError, match=r"/proc/self/environ is no file of data"):
+        data.load("train", download=True)
