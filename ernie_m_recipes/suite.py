@@ -175,7 +175,9 @@ def suite_of(name: str, groups: Sequence[Sequence[Run]]) -> Suite:
         notes.append(f"{encoder}: mean of {len(counted)} of {total} tasks, without {', '.join(lacks)}")
         notes += [f"{encoder}, {task}: {remark}" for task in order if task in scores for remark in scores[task].remarks]
     if several := [task.name for task in known.values() if len(task.metrics) > 1 and task.name in tasks]:
-        notes.append(f"{', '.join(several)}: F1 / exact match, and their mean counts; published is F1 alone")
+        notes.append(
+            f"{', '.join(several)}: F1 / exact match, and their mean counts; published is F1 where a source says so"
+        )
     return Suite(name, tasks, [*rows, *published(tasks)], notes)
 
 

@@ -64,7 +64,7 @@ def _has_counts(loops: dict[Any, Any]) -> bool:
 
 
 def _check_extent(checkpoint: dict[str, Any], path: Path) -> None:
-    """Refuse what is no value that training leaves: tensors without values, and numbers without measure.
+    """Refuse numbers without measure, which training leaves none of.
 
     And lists that hold each other so often that whoever looks at all of them, to print one, never ends.
     """
@@ -74,8 +74,6 @@ def _check_extent(checkpoint: dict[str, Any], path: Path) -> None:
         count += 1
         if count + len(left) > MOST_VALUES:
             raise InputError(f"{path} is damaged: it has more than {MOST_VALUES:,} values beside its tensors")
-        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta or value.is_quantized):
-            raise InputError(f"{path} is damaged: a tensor in it is {value.layout} on {value.device}, not a plain one")
         if type(value) is int and abs(value) > _LARGEST:
             raise InputError(f"{path} is damaged: a number in it has {len(f'{value:x}')} hexadecimal digits")
         if isinstance(value, dict):

@@ -180,6 +180,47 @@ class Uninitialised:
         return torch.Tensor, (80, 32)
 
 
+def damage_bin(source: Path, state: dict[str, torch.Tensor], damage: str) -> None:
+    """Write a pytorch_model.bin that something is wrong with."""
+    if damage == "evil bin":
+        torch.save({"w": subprocess.Popen}, source / "pytorch_model.bin")
+    elif damage == "no bin":
+        (source / "pytorch_model.bin").write_bytes(b"nothing")
+    elif damage == "not tensors":
+        torch.save({"state_dict": state}, source / "pytorch_model.bin")
+    elif damage == "locked":
+        torch.save(state, source / "pytorch_model.bin")
+        content = bytearray((source / "pytorch_model.bin").read_bytes())
+        # The flag of encryption, in the entry of the first part.
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+        (source / "pytorch_model.bin").write_bytes(content)
+    elif damage in ("memory", "old memory", "uninitialised"):
+        zipped = damage != "old memory"
+        content = Uninitialised() if damage == "uninitialised" else bytearray(5)
+        torch.save({"a": content}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        if not zipped:
+            # Which zipfile would take for the whole.
+            with zipfile.ZipFile(source / "pytorch_model.bin", "a") as archive:
+                archive.writestr("x.txt", "x")
+    elif damage == "other case":
+        with zipfile.ZipFile(source / "pytorch_model.bin", "w") as archive:
+            archive.writestr("archive/DATA.PKL", b"].")
+    elif damage == "old and short":
+        torch.save(state, source / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+        content = (source / "pytorch_model.bin").read_bytes()
+        # The list of storages that follow, and none that does.
+        begin = content.index(b"\x80\x02]q\x00(")
+        (source / "pytorch_model.bin").write_bytes(content[:begin] + b"\x80\x02].")
+    elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
+        others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
+        others["repeated"] = torch.zeros(1).expand(10**8)
+        torch.save(state | {"pooler.dense.bias": others.get(damage, torch.zeros(32))}, source / "pytorch_model.bin")
+        if damage in ("packed", "long list"):
+            packed = zipfile.ZIP_DEFLATED if damage == "packed" else zipfile.ZIP_STORED
+            with zipfile.ZipFile(source / "pytorch_model.bin", "w", packed) as archive:
+                archive.writestr("archive/data.pkl", b"]" * 2**25)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -240,49 +281,14 @@ def test_a_bad_xlmr_folder_is_refused(tmp_path: Path, damage: str, said: str) ->
         save_file(state | {"pooler.dense.bias": torch.zeros(32, dtype=torch.float64)}, weights)
     else:
         weights.unlink()
-        if damage == "evil bin":
-            torch.save({"w": subprocess.Popen}, source / "pytorch_model.bin")
-        elif damage == "no bin":
-            (source / "pytorch_model.bin").write_bytes(b"nothing")
-        elif damage == "not tensors":
-            torch.save({"state_dict": state}, source / "pytorch_model.bin")
-        elif damage == "locked":
-            torch.save(state, source / "pytorch_model.bin")
-            content = bytearray((source / "pytorch_model.bin").read_bytes())
-            # The flag of encryption, in the entry of the first part.
-            content[content.index(b"PK\x01\x02") + 8] |= 1
-            (source / "pytorch_model.bin").write_bytes(content)
-        elif damage in ("memory", "old memory", "uninitialised"):
-            zipped = damage != "old memory"
-            content = Uninitialised() if damage == "uninitialised" else bytearray(5)
-            torch.save({"a": content}, source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-            if not zipped:
-                # Which zipfile would take for the whole.
-                with zipfile.ZipFile(source / "pytorch_model.bin", "a") as archive:
-                    archive.writestr("x.txt", "x")
-        elif damage == "other case":
-            with zipfile.ZipFile(source / "pytorch_model.bin", "w") as archive:
-                archive.writestr("archive/DATA.PKL", b"].")
-        elif damage == "old and short":
-            torch.save(state, source / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-            content = (source / "pytorch_model.bin").read_bytes()
-            # The list of storages that follow, and none that does.
-            begin = content.index(b"\x80\x02]q\x00(")
-            (source / "pytorch_model.bin").write_bytes(content[:begin] + b"\x80\x02].")
-        elif damage in ("sparse", "meta", "repeated", "packed", "long list"):
-            others = {"sparse": torch.eye(32).to_sparse(), "meta": torch.zeros(32, device="meta")}
-            others["repeated"] = torch.zeros(1).expand(10**8)
-            torch.save(state | {"pooler.dense.bias": others.get(damage, torch.zeros(32))}, source / "pytorch_model.bin")
-            if damage in ("packed", "long list"):
-                packed = zipfile.ZIP_DEFLATED if damage == "packed" else zipfile.ZIP_STORED
-                with zipfile.ZipFile(source / "pytorch_model.bin", "w", packed) as archive:
-                    archive.writestr("archive/data.pkl", b"]" * 2**25)
-        elif damage in ("missing shard", "index"):
+        if damage in ("missing shard", "index"):
             name = "../elsewhere.safetensors" if damage == "missing shard" else "part.safetensors"
             save_file(state, tmp_path / "elsewhere.safetensors")
             save_file(state, source / "part.safetensors")
             places = {key: name for key in (*state, "lm_head.bias")}
             (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+        else:
+            damage_bin(source, state, damage)
     if damage != "no config":
         text = json.dumps(config)
         text = text if damage != "digits" else text.replace("{", f'{{"a": {"1" * 5000}, ', 1)
