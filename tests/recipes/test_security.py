@@ -73,8 +73,9 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def nothing_ran(tmp_path: Path):
-    """Holds, after a test, that neither the command nor the module ran."""
+def nothing_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Holds, after a test in the current folder, that neither the command nor the module ran."""
+    monkeypatch.chdir(tmp_path)
     yield
     assert not (tmp_path / "ran").exists()
     assert "trap" not in sys.modules
