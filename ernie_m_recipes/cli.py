@@ -1,5 +1,6 @@
 """A command line becomes trainer, model and data: Lightning's CLI with recipes, run folders and checked resuming."""
 
+import configparser
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from .callbacks import PlainProgress, StepSeed, TakeChanges
 from .checkpoints import AtomicCheckpointIO, CheckpointThatCounts
 from .compat import StageCLI
 from .devices import check_world, is_data_parallel, keep_freed_memory, runs_alone, supported_precision
+from .documents import read_text
 from .messages import found_in
 from .parsing import RecipeParser, nulls_in
 from .references import taken
@@ -28,6 +30,7 @@ from .targets import Invocation
 from .trust import TOKENIZER, admitted, lies_outside, tokenizer_of
 
 _TRAINER = "lightning.pytorch.Trainer"
+_OF_WANDB = {"entity", "project", "mode", "disabled", "quiet", "silent"}
 
 
 class RecipeCLI(StageCLI):
@@ -212,6 +215,7 @@ class RecipeCLI(StageCLI):
         # Processes that Lightning starts run this same command and must find the same folder.
         os.environ[record.FOLDER_VARIABLE] = str(self.folder)
         place_loggers(settings.trainer.logger, self.folder)
+        refuse_other_servers(settings.trainer.logger)
 
     def refuse_content_by_reference(self) -> None:
         """Refuse variables of the environment in what becomes part of weights, predictions and names of files.
@@ -319,6 +323,36 @@ def place_loggers(loggers: Any, folder: Path) -> None:
         arguments = getattr(logger, "init_args", None)
         if arguments is not None and "save_dir" in arguments:
             arguments.save_dir = str(folder / (arguments.save_dir or ""))
+
+
+def refuse_other_servers(loggers: Any) -> None:
+    """Refuse what wandb would read in the current folder, which may be anybody's: where to send, with the user's key.
+
+    Args:
+        loggers: The trainer's `logger`, parsed and not yet built.
+
+    Raises:
+        InputError: A `wandb/settings` there says more than names.
+    """
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        if not str(getattr(logger, "class_path", "")).endswith(".WandbLogger"):
+            continue
+        root = Path(os.environ.get("WANDB_DIR") or ".")
+        for path in (root / ".wandb" / "settings", root / "wandb" / "settings"):
+            if not path.is_file():
+                continue
+            # As wandb reads it.
+            found = configparser.ConfigParser(interpolation=None)
+            try:
+                found.read_string(read_text(path), str(path))
+            except configparser.Error as error:
+                raise InputError(f"{path}: {error}") from error
+            keys = {key for section in found.values() for key in section} - _OF_WANDB
+            if keys:
+                raise InputError(
+                    f"{path} sets {', '.join(sorted(keys))}, which says where wandb sends to. Where that is meant, set"
+                    " it in ~/.config/wandb/settings or the environment; otherwise start in another folder"
+                )
 
 
 def is_first_process() -> bool:

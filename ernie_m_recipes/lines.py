@@ -2,7 +2,11 @@
 
 import re
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+# A sign that begins a formula, in what may be a cell: not every program separates cells as the file does.
+_FORMULA = re.compile(
+    r"(?:^|(?<=[;|\t\r\n]))(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20].)(?!\s*[+-]?\d+(?:\.\d+)?\s*(?:$|[;|\t\r\n]))",
+    re.DOTALL,
+)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -17,6 +21,5 @@ def plain(text: str) -> str:
 
 
 def as_cell(text: str) -> str:
-    """Return a text that spreadsheet programs take for no formula (OWASP, CSV injection)."""
-    is_formula = len(text) > 1 and text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if is_formula else text
+    """Return a text that spreadsheet programs take for no formula, whole or in parts (OWASP, CSV injection)."""
+    return _FORMULA.sub("'", text)

@@ -117,12 +117,13 @@ def write(source: Path, rows: pyarrow.Table, output: Path, tables: Mapping[str, 
         )
     for name in added.column_names:
         column = added.column(name)
-        if output.suffix in (".csv", ".tsv") and pyarrow.types.is_string(column.type):
-            # The texts of a network are anybody's; those of the rows are the user's.
+        # The texts of a network, names of its labels among them, are anybody's; those of the rows are the user's.
+        is_for_cells = output.suffix in (".csv", ".tsv")
+        if is_for_cells and pyarrow.types.is_string(column.type):
             column = pyarrow.array(
                 [None if text is None else as_cell(text) for text in column.to_pylist()], column.type
             )
-        rows = rows.append_column(name, column)
+        rows = rows.append_column(as_cell(name) if is_for_cells else name, column)
     if output.suffix == ".parquet":
         save_table(output, rows)
     else:

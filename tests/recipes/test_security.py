@@ -22,7 +22,7 @@ import pyarrow
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from markdown_it import MarkdownIt
 from safetensors import safe_open
 
@@ -35,6 +35,7 @@ from ernie_m.files import check_links, file_name
 from ernie_m_recipes import documents, listed, markdown, predictions, trust
 from ernie_m_recipes.__main__ import COMMANDS, main
 from ernie_m_recipes.class_paths import class_at
+from ernie_m_recipes.cli import refuse_other_servers
 from ernie_m_recipes.devices import STARTED_BY
 from ernie_m_recipes.lines import one_line
 from ernie_m_recipes.preparation import quieten
@@ -1273,14 +1274,33 @@ def test_labels_control_neither_terminal_nor_spreadsheet(tmp_path: Path, monkeyp
             assert handler.filter(entry)
             assert entry.getMessage() == "train/en: a ]0;title  3\nb"
     assert "\x1b" not in warnings.formatwarning(UserWarning("a\x1b[2Jb"), UserWarning, "file", 1)
-    texts = ["=1+1", "@sum", "-1", "+", "a", None]
-    tables = {"en": pyarrow.table({"example_id": range(6), "prediction": texts})}
-    for suffix, expected in ((".csv", ["'=1+1", "'@sum", "-1", "+", "a", ""]), (".jsonl", texts)):
-        rows = pyarrow.table({"text": ["=own"] * 6})
+    texts = ["=1+1", "@sum", "-1", "+", "a", None, "a;=1 + 1", "a; -1;b", "a\n\uff1d1", "a, -b"]
+    label = "probability_x;=1+1"
+    tables = {"en": pyarrow.table({"example_id": range(10), "prediction": texts, label: [0.5] * 10})}
+    cells = ["'=1+1", "'@sum", "-1", "+", "a", "", "a;'=1 + 1", "a; -1;b", "a\n'\uff1d1", "a, -b"]
+    for suffix, expected, name in ((".csv", cells, "probability_x;'=1+1"), (".jsonl", texts, label)):
+        rows = pyarrow.table({"text": ["=own"] * 10})
         predictions.write(tmp_path / "in.csv", rows, tmp_path / f"out{suffix}", tables)
         written = read_whole(tmp_path / f"out{suffix}")
         assert written["prediction"].to_pylist() == expected
         assert set(written["text"].to_pylist()) == {"=own"}
+        assert written.column_names == ["text", "prediction", name]
+
+
+def test_the_current_folder_says_no_server(tmp_path: Path, monkeypatch) -> None:
+    """wandb would read there where to send the user's key, whoever's folder it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    logger = Namespace(class_path="lightning.pytorch.loggers.WandbLogger", init_args=Namespace(save_dir="runs"))
+    for place in (Path("wandb"), Path(".wandb")):
+        place.mkdir()
+        (place / "settings").write_text("[default]\nproject = mine\nentity = me\n", encoding="utf-8")
+        refuse_other_servers([logger])
+        (place / "settings").write_text("[default]\nproject = mine\nbase_url = http://127.0.0.1:1\n", encoding="utf-8")
+        with pytest.raises(InputError, match="settings sets base_url, which says where wandb sends to"):
+            refuse_other_servers([logger])
+        refuse_other_servers([Namespace(class_path="lightning.pytorch.loggers.CSVLogger"), None, True])
+        (place / "settings").unlink()
 
 
 HOSTILE = "<img src=x> [a](b.c) `<b>` ``` *e* _f_ a_b <!-- &lt; | ~~g~~ # h"
