@@ -15,7 +15,7 @@ from ernie_m.files import file_name
 from .opening import check_unpacks
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetBuilder
+    from datasets import DatasetBuilder
 
 ADDRESS = re.compile(r"://|::")
 """In `https://...`, and in fsspec's `zip://FILE::ARCHIVE`."""
@@ -111,29 +111,15 @@ def _is_short(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) == 1) or (type(value) is int and value < _MOST)
 
 
-def validated(dataset: "Dataset", name: str) -> "Dataset":
-    """A data set whose columns are what their types say, all of them: Arrow itself reads wherever a file points to.
+def check_arrow(path: Path) -> None:
+    """Refuses an Arrow file that leads out of its own data, before `datasets` copies what is there.
 
     Args:
-        dataset: The data set.
-        name: What to call it.
+        path: A file of Arrow's streaming format, or of its other one.
 
     Raises:
-        InputError: A column leads out of its own data, or has text that is not UTF-8.
+        InputError: Its columns are not what their types say, have text that is not UTF-8, or it is no such file.
     """
-    _validate(dataset.data.table, name)
-    return dataset
-
-
-def _validate(rows: pa.Table | pa.RecordBatch, name: str) -> None:
-    try:
-        rows.validate(full=True)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{name} cannot be read: {error}") from error
-
-
-def _check_arrow(path: Path) -> None:
-    """Refuses an Arrow file that leads out of its own data, before `datasets` copies what is there."""
     try:
         with pa.memory_map(str(path)) as file:
             try:
@@ -146,8 +132,8 @@ def _check_arrow(path: Path) -> None:
                 else map(reader.get_batch, range(reader.num_record_batches))
             )
             for batch in batches:
-                _validate(batch, str(path))
-    except (pa.ArrowException, OSError) as error:
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as Arrow: {error}") from error
 
 
@@ -175,4 +161,4 @@ def check_files(builder: "DatasetBuilder", folder: Path) -> None:
         if packing == "gzip":
             check_unpacks(path)
         if builder.name == "arrow":
-            _check_arrow(path)
+            check_arrow(path)

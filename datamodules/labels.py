@@ -8,7 +8,7 @@ number, a whole number from 0 means the name in that place. Everything else is r
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
+from ernie_m.names import check_label
 
 from .reading import SourceRows
 
@@ -27,9 +28,6 @@ from .reading import SourceRows
 _MOST_NUMBERED = 1000
 # What a warning lists at most.
 _MOST_LISTED = 10
-# A longer text, or one with such characters, is no label but something else.
-_LONGEST = 200
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 
@@ -174,23 +172,6 @@ def names_of(columns: Mapping[str, Sequence[tuple[LabelColumn, Sequence[str] | N
         places = {text: labels.place(number) for labels in found for number, text in enumerate(labels.texts)}
         warn_of_odd(counts, places)
     return names
-
-
-def check_label(text: str, place: Callable[[], str]) -> None:
-    """Refuses what is no label, where nobody named the labels: they become settings, weights and names in tables.
-
-    Args:
-        text: What a file has for a label.
-        place: Says where it stands.
-
-    Raises:
-        InputError: It is very long, or has characters that cannot be seen.
-    """
-    if len(text) > _LONGEST or _CONTROLS.search(text):
-        raise InputError(
-            f"{place()}: {text[:40]!r} is no label: labels have at most {_LONGEST} characters that can be seen. Is it"
-            " the right column?"
-        )
 
 
 def united(lists: Iterable[Sequence[str]]) -> list[str]:

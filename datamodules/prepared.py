@@ -20,6 +20,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import whole
 
 from .compat import plain_progress
+from .data_folders import check_arrow
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,12 +128,10 @@ def _open_whole(path: Path) -> "Dataset | None":
         with path.open("rb") as file:
             file.seek(-len(_END), os.SEEK_END)
             if file.read() == _END:
-                found = Dataset.from_file(str(path))
-                # Arrow reads wherever the places in a file point to.
-                found.data.table.validate(full=True)
-                return found
+                check_arrow(path)
+                return Dataset.from_file(str(path))
         reason: object = "its end mark is missing"
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (InputError, pa.ArrowException, OSError, ValueError) as error:
         reason = error
     logger.warning("%s is damaged and is made again: %s.", path, reason)
     return None

@@ -18,7 +18,7 @@ from ernie_m.errors import InputError
 
 from . import text_files
 from .compat import checked_datasets
-from .data_folders import validated
+from .data_folders import check_arrow
 from .opening import check_is_file, is_packed, suffix_of
 from .sources import Parts
 
@@ -169,11 +169,11 @@ def open_dataset(path: Path) -> "Dataset":
     """
     datasets = checked_datasets()
     if suffix_of(path) == ".arrow":
+        check_arrow(path)
         try:
-            found = datasets.Dataset.from_file(str(path))
+            return datasets.Dataset.from_file(str(path))
         except Exception as error:  # datasets raises anything for features that it did not write
             raise _unreadable(path, error) from error
-        return validated(found, str(path))
     return datasets.Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
 
 

@@ -15,7 +15,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_inside, check_links, check_way, file_name, is_of_snapshot
 
 from .compat import checked_datasets
-from .data_folders import ADDRESS, METADATA, check_addresses, check_files, check_metadata, validated
+from .data_folders import ADDRESS, METADATA, check_addresses, check_arrow, check_files, check_metadata
 from .prepared import content_digest
 from .tokens import file_digest
 
@@ -236,7 +236,9 @@ def _saved_rows(folder: Path) -> "Dataset":
         names = [part["filename"] for part in json.loads((folder / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
         if outside := [name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())]:
             raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
-        return validated(checked_datasets().load_from_disk(folder), str(folder))
+        for name in names:
+            check_arrow(folder / name)
+        return checked_datasets().load_from_disk(folder)
     except InputError:
         raise
     except Exception as error:  # datasets raises anything for files that it did not write

@@ -12,9 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
+from ernie_m.names import check_label
 
 from .divisible import Divisible
-from .labels import check_label, counted, position, say_case, united, warn_of_odd
+from .labels import counted, position, say_case, united, warn_of_odd
 from .reading import class_names
 from .sentences import holds_rows, read_sentences
 from .sources import Parts

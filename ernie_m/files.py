@@ -164,9 +164,9 @@ def whole(target: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all, in UTF-8."""
+    """Writes a text file whole or not at all, in UTF-8, with lines that end as they do in the text."""
     with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _beside(target: Path) -> Path:

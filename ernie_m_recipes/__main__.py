@@ -96,7 +96,7 @@ def copy_entry(arguments: Sequence[str]) -> int:
     target: Path = options.target or Path(entry.path.name)
     if target.is_dir():
         target = target / entry.path.name
-    if target.exists():
+    if target.exists() or target.is_symlink():
         return usage_error(f"cp: {target} exists; name another target or remove it first")
     if not target.parent.is_dir():
         return usage_error(f"cp: there is no folder {target.parent}; make it first")
@@ -104,7 +104,8 @@ def copy_entry(arguments: Sequence[str]) -> int:
     text = entry.path.read_text(encoding="utf-8")
     command = re.compile(rf"^(# Run:.*--config ){re.escape(entry.name)}(?=\s|$)", re.MULTILINE)
     own = command.sub(lambda found: found[1] + shlex.quote(str(target)), text)
-    target.write_text(own, encoding="utf-8", newline="\n")
+    with target.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(own)
     stage = "test" if any(line.startswith("Run:") and "ernie-m test" in line for line in entry.header) else "fit"
     how = stage if entry.kind == "recipe" else "fit --config RECIPE"
     print(f"{target}: edit it, then run `ernie-m {how} --config {target}`")

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig
 
 from ernie_m.errors import InputError
+from ernie_m.names import check_label
 
 
 def labels_of(config: PreTrainedConfig) -> list[str]:
     """Return a configuration's label names in the order of the classifier's rows.
 
     Raises:
-        InputError: They are not numbered from 0 without a gap.
+        InputError: They are not numbered from 0 without a gap, or one is no label.
     """
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     if set(names) != set(range(len(names))):
         raise InputError(f"id2label in a config.json has the numbers {sorted(names)[:10]}; they count rows from 0")
+    for name in names.values():
+        check_label(name, lambda: "id2label in a config.json")
     return [names[index] for index in range(len(names))]
 
 
@@ -57,7 +60,12 @@ def set_labels(config: PreTrainedConfig, names: Sequence[str]) -> None:
     Args:
         config: Changed in place.
         names: Label names.
+
+    Raises:
+        InputError: One is no label.
     """
+    for name in names:
+        check_label(name, lambda: "label_names")
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}

@@ -77,6 +77,9 @@ def _loaded_from(folder: Path) -> list[Path]:
             places = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             if outside := [place for place in places if Path(place).name != place]:
                 raise InputError(f"{index} names {outside[0]!r}, which is no file of the folder that it lies in")
+            # Whatever else a file is called, transformers takes it for one of torch's.
+            if others := [place for place in places if not place.endswith((".safetensors", ".bin"))]:
+                raise InputError(f"{index} names {others[0]!r}; weights are called .safetensors or .bin")
             return [path for place in places if (path := folder / place).is_file()]
     return []
 

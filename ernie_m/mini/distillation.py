@@ -8,18 +8,14 @@ so that packing changes nothing of what was learnt (Bengio et al., 2013: gradien
 """
 
 import random
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ernie_m import ErnieMModel, ErnieMTokenizer
 from ernie_m.packed import BLOCK
@@ -70,7 +66,7 @@ def example(text: str, whole: ErnieMTokenizer, small: ErnieMTokenizer) -> Exampl
         # No text here has more pieces worth reading: the places past LONGEST are not used.
         pieces.append(tokenizer.sp_model.Encode(text, out_type=str)[: 4 * LONGEST])
         places.append(np.cumsum([len(piece) for piece in pieces[-1]]))
-    shared = np.intersect1d(*places)
+    shared = np.intersect1d(places[0], places[1])
     shared = shared[shared <= min(ends[:LONGEST][-1] for ends in places)] if len(shared) else shared
     if not len(shared):
         return None
@@ -113,6 +109,8 @@ class _OnGrid(nn.Module):
         weight: The matrix, as it was unpacked from such blocks.
     """
 
+    factor: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         blocks = weight.detach().reshape(-1, BLOCK)
@@ -127,7 +125,7 @@ class _OnGrid(nn.Module):
         return weight + (found - weight).detach()
 
 
-def _put_on_grid(network: ErnieMModel) -> list[nn.Module]:
+def _put_on_grid(network: ErnieMModel) -> Sequence[nn.Module]:
     """Keep a network's matrices on their grid; return the modules that have them."""
     modules = [
         module
@@ -198,7 +196,7 @@ class _Distance:
 def _batches(draw: Callable[[], Example], generator: np.random.Generator) -> Iterator[list[Example]]:
     """Batches of texts of about one length, without end."""
     while True:
-        drawn = []
+        drawn: list[Example] = []
         while sum(len(one.ours) + 2 for one in drawn) < 16 * TOKENS:
             drawn += [draw() for _ in range(32)]
         drawn.sort(key=lambda one: len(one.ours))

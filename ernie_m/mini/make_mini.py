@@ -35,11 +35,10 @@ sys.path.insert(0, str(MINI.parents[1]))
 
 from ernie_m import ErnieMModel, ErnieMTokenizer  # noqa: E402
 from ernie_m.conversion import convert  # noqa: E402
+from ernie_m.mini.distillation import distil, made_up  # noqa: E402
 from ernie_m.packed import PACKED_WEIGHTS, WEIGHTS, digest, unpack, write_packed  # noqa: E402
 from ernie_m.segmentation import SPACE  # noqa: E402
 from ernie_m.trimming import Selection, trim_network, trim_tokenizer  # noqa: E402
-
-from distillation import distil, made_up  # noqa: E402  # isort: skip
 
 TOKENS = 48_500
 """As many as 25,000,000 bytes have room for."""

@@ -91,7 +91,7 @@ def test_wrong_options(options: list[str], parts: list[str], quick: list[str], r
 @pytest.mark.parametrize(
     ("wrong", "right", "parts"),
     [
-        ("learnig_rate: 1", "learning_rate: 1", ["line {line}:", "learnig_rate", "did you mean learning_rate"]),
+        ("learnig_rate: 2", "learning_rate: 2", ["line {line}:", "learnig_rate", "did you mean learning_rate"]),
         ("directry: runs", "directory: runs", ["run.directry", "did you mean run.directory"]),
         ("runn:", "run:", ["line", "runn"]),
         ("class_path: datamodules.XNIL", "class_path: datamodules.XNLI", ["XNIL"]),
@@ -224,6 +224,9 @@ def test_cp_never_overwrites(ernie_m, tmp_path: Path) -> None:
     code, _, err = ernie_m("cp", "xnli/smoke", target)
     assert (code, target.read_text(encoding="utf-8")) == (2, "# edited\n")
     assert "exists" in err
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "away.yaml")
+    assert ernie_m("cp", "xnli/smoke", tmp_path / "link.yaml")[0] == 2
+    assert not (tmp_path / "away.yaml").exists()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(

@@ -308,6 +308,13 @@ def test_weights_of_any_name_bound_the_network(
         code, _, err = ernie_m(*words)
         assert code == 2
         assert "which is no file of the folder that it lies in" in err
+    # transformers reads what is called otherwise as a file of torch's, which nobody has looked into.
+    torch.save({}, backbone / "part.pt")
+    index["weight_map"] = dict.fromkeys(names, "part.pt")
+    (backbone / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    code, _, err = ernie_m("trim", backbone, "made", "--text", backbone / "config.json")
+    assert code == 2
+    assert "names 'part.pt'; weights are called .safetensors or .bin" in err
 
 
 @pytest.mark.parametrize(

@@ -313,22 +313,40 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
     assert len(find_source(None, "*/snapshots/1234/a.csv", None, True, "train").parts) == 1
 
 
+def leading_out(what: str) -> bytes:
+    """A file of two rows whose second value, or the length of whose dictionary, lies behind its data."""
+    if what == "offset":
+        extra = pa.array([b"A" * 11, b"B" * 13], pa.large_binary())
+        before, after = [0, 11, 24], [0, 11, 20_000]
+    else:
+        # `datasets` makes plain columns of dictionaries, sound ones of what is not, before anybody sees them.
+        words = pa.array([7, 8, 9], pa.int64())
+        extra = pa.DictionaryArray.from_arrays(pa.array([0, 5000], pa.int32()), words, safe=False)
+        before, after = [3, 0], [10_000, 0]
+    table = pa.table({"text": ["a"] * 2, "extra": extra})
+    with pa.BufferOutputStream() as sink:
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        content = sink.getvalue().to_pybytes()
+    numbers = np.array(before, dtype=np.int64).tobytes()
+    assert content.count(numbers) == 1
+    return content.replace(numbers, np.array(after, dtype=np.int64).tobytes())
+
+
+@pytest.mark.parametrize("what", ["offset", "dictionary"])
 @pytest.mark.parametrize("kind", ["arrow", "saved", "loaded"])
-def test_columns_that_lead_out_of_their_data_are_refused(kind, tmp_path):
-    """Arrow reads wherever an offset points to: other memory of the process, its environment say, or none, and dies."""
+def test_columns_that_lead_out_of_their_data_are_refused(kind, what, tmp_path):
+    """Arrow reads wherever a file points to: other memory of the process, its environment say, or none, and dies."""
     folder = tmp_path / "folder"
-    table = pa.table({"text": ["a"] * 2, "extra": pa.array([b"A" * 11, b"B" * 13], pa.large_binary())})
-    Dataset(table).save_to_disk(folder)
+    Dataset.from_dict({"text": ["a"] * 2}).save_to_disk(folder)
     (file,) = folder.glob("*.arrow")
-    content, offsets = file.read_bytes(), np.array([0, 11, 24], dtype=np.int64).tobytes()
-    assert content.count(offsets) == 1
-    file.write_bytes(content.replace(offsets, np.array([0, 11, 20_000], dtype=np.int64).tobytes()))
+    file.write_bytes(leading_out(what))
     if kind != "saved":
         for other in folder.glob("*.json"):
             other.unlink()
     reference = {"arrow": f"folder/{file.name}", "saved": "folder", "loaded": {}}[kind]
     root = folder if kind == "loaded" else tmp_path
-    with pytest.raises(InputError, match=r"cannot be read: .*[Oo]ffset"):
+    with pytest.raises(InputError, match=r"cannot be read as Arrow: .*([Oo]ffset|[Dd]ictionary)"):
         read_rows(find_source(str(root), reference, None, True, "train").parts, ["text"])
 
 

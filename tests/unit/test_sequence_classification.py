@@ -208,6 +208,9 @@ def test_token_types_go_to_networks_that_have_them(tmp_path: Path) -> None:
 def test_labels_that_do_not_count_the_rows_are_refused() -> None:
     with pytest.raises(InputError, match=r"has the numbers \[0, 5\]; they count rows from 0"):
         labels_of(ErnieMConfig(id2label={0: "a", 5: "b"}))
+    for name in ("a\x1b[31m", "a\u202eb"):
+        with pytest.raises(InputError, match=r"id2label in a config\.json: 'a\\.*' is no label"):
+            labels_of(ErnieMConfig(id2label={0: name}))
 
 
 def test_labels_of_a_fine_tuned_checkpoint_are_matched_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""Names of labels, which anybody may have given: they become settings, weights, and words in tables and terminals."""
+
+import re
+from collections.abc import Callable
+
+from .errors import InputError
+
+_LONGEST = 200
+# What controls terminals, ends lines, or turns the direction of what follows.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def check_label(text: str, place: Callable[[], str]) -> None:
+    """Refuses what is no label.
+
+    Args:
+        text: What stands for a label.
+        place: Says where it stands.
+
+    Raises:
+        InputError: It is very long, or has characters that cannot be seen.
+    """
+    if len(text) > _LONGEST or _UNSEEN.search(text):
+        raise InputError(
+            f"{place()}: {text[:40]!r} is no label: labels have at most {_LONGEST} characters that can be seen. Is it"
+            " the right column?"
+        )
