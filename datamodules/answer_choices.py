@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ernie_m.errors import InputError
 
-from .base import TaskDataModule
+from .divisible import Divisible
 from .labels import counted, labels_in
 from .reading import SourceRows, empty_rows, read_rows, texts_of
 from .sources import Parts
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class AnswerChoices(TaskDataModule):
+class AnswerChoices(Divisible):
     """A context with two or more texts of which one goes with it, from CSV, TSV, JSONL, Parquet or Arrow files.
 
     A batch holds what `TaskDataModule` says and `input_ids` (batch, choices, length) int64, `attention_mask`
@@ -41,7 +42,7 @@ class AnswerChoices(TaskDataModule):
         question_column: The column of what is asked; None where the context alone is to be continued.
         questions: What a value of that column stands for: `{cause: What was the cause of this?}`. None where the column
             holds the question itself.
-        args: What `TaskDataModule` takes, as `kwargs`. Of a pair the longer text is cut first.
+        args: What `Divisible` takes, as `kwargs`. Of a pair the longer text is cut first.
         kwargs: See `args`.
     """
 
@@ -124,6 +125,10 @@ class AnswerChoices(TaskDataModule):
         longest = lengths(columns["input_ids"]).to_numpy().reshape(-1, count).max(axis=1)
         nested = {name: pa.ListArray.from_arrays(offsets, lists) for name, lists in columns.items()}
         return pa.table({**nested, "length": longest * np.int32(count), "labels": table.column("labels")})
+
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """The part of a file that is divided; the right choices keep their proportions."""
+        return self.part(split, language, lambda: (rows.data.column("labels").to_numpy().astype(np.int64), None))
 
     def filling(self, split: str) -> dict[str, int | None]:
         """What the tokenizer gave, and `labels`."""

@@ -1,7 +1,6 @@
 """Data modules that can make validation and test data of a part of the training file."""
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,18 +44,6 @@ class Divisible(TaskDataModule):
         super().__init__(*args, **kwargs)
         self.split_seed = split_seed
 
-    @abstractmethod
-    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        """What a division keeps together.
-
-        Args:
-            rows: The rows of a training file.
-
-        Returns:
-            A number for each row, of which all parts have the same proportions; and one that rows share which stay in
-            one part, None where each is by itself.
-        """
-
     def _use(self, files: Mapping[Split, "Mapping[str, Reference | Dataset] | None"]) -> None:
         train = files.get(Split.TRAIN) or {}
         self._divided = {
@@ -70,16 +57,27 @@ class Divisible(TaskDataModule):
         is_part = language in self._divided.get(Split(split), {})
         return super().source(Split.TRAIN if is_part else split, language, download)
 
-    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
-        """What the split has of a file that is divided.
+    def part(
+        self, split: str, language: str, division: Callable[[], tuple[NDArray[np.int64], NDArray[np.int64] | None]]
+    ) -> NDArray[np.int64] | None:
+        """Which examples of a file that is divided belong to a split.
+
+        Args:
+            split: The split.
+            language: The language.
+            division: Gives a number for each example, of which all parts have the same proportions; and one that
+                examples share which stay in one part, None where each is by itself.
+
+        Returns:
+            Their numbers, ascending; None for all.
 
         Raises:
-            InputError: A part has no rows.
+            InputError: A part has no examples.
         """
-        shares = {part: share for part, share in self._shares.items() if language in self._divided[part]}
+        shares = self._shares_of(language)
         if split not in (Split.TRAIN, *shares) or not shares:
             return None
-        strata, groups = self.division(rows)
+        strata, groups = division()
         found = divided(strata, groups, shares, self.split_seed)
         if empty := [part for part in shares if not len(found[part])]:
             raise InputError(
@@ -89,3 +87,13 @@ class Divisible(TaskDataModule):
         if split in found:
             return found[Split(split)]
         return np.setdiff1d(np.arange(len(strata)), np.concatenate(list(found.values())))
+
+    def settings_of_part(self, split: str, language: str) -> dict[str, Any]:
+        """What rows depend on that are divided as they are read, for `settings`; nothing where they are not."""
+        shares = self._shares_of(language)
+        if split not in (Split.TRAIN, *shares) or not shares:
+            return {}
+        return {"part": [str(split), {str(part): share for part, share in shares.items()}, self.split_seed]}
+
+    def _shares_of(self, language: str) -> dict[Split, float]:
+        return {part: share for part, share in self._shares.items() if language in self._divided[part]}

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ernie_m import load_tokenizer
 from ernie_m.errors import InputError, check_positive
 
-from .base import TaskDataModule
+from .divisible import Divisible
 from .questions import (
     Columns,
     OnBadAnswer,
@@ -24,6 +24,7 @@ from .questions import (
     read_questions,
     trainable,
 )
+from .shares import numbered
 from .sources import Parts
 from .splits import Split, splits_of
 from .tokens import filling, lengths, ragged
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _NOT_WRITTEN = ("example_id", "references")
 
 
-class ExtractiveQuestions(TaskDataModule):
+class ExtractiveQuestions(Divisible):
     """Questions whose answers stand in a context, from SQuAD's JSON, CSV, TSV, JSONL or Parquet.
 
     A row is a window: a question with as much of its context as fits; the windows of a long context overlap. A batch
@@ -71,7 +72,8 @@ class ExtractiveQuestions(TaskDataModule):
             Baidu's code. transformers' `stride` is what two windows share instead.
         single_separator: One separator between question and context where ERNIE-M has two, as in Baidu's code for
             reading comprehension; other tokenizers keep their format.
-        args: What `TaskDataModule` takes, as `kwargs`; `max_length` and the sizes of batches are those of windows.
+        args: What `Divisible` takes, as `kwargs`: all questions on a context stay in one part. `max_length` and the
+            sizes of batches are those of windows.
         kwargs: See `args`.
     """
 
@@ -134,6 +136,13 @@ class ExtractiveQuestions(TaskDataModule):
         """Reads the questions; those to train on with the place of their first answer."""
         negatives = self.version_2_with_negative
         questions = self.questions_of(split, language, parts)
+        part = self.part(
+            split,
+            language,
+            lambda: (numbered(bool(one.answers) for one in questions), numbered(one.context for one in questions)),
+        )
+        if part is not None:
+            questions = [questions[number] for number in part]
         numbers = trainable(questions, self.on_bad_answer, negatives) if split == Split.TRAIN else None
         if numbers is None:
             check_texts(questions)
@@ -213,7 +222,7 @@ class ExtractiveQuestions(TaskDataModule):
             settings["on_bad_answer"] = self.on_bad_answer
         if self.version_2_with_negative:
             settings["version_2_with_negative"] = True
-        return settings
+        return settings | self.settings_of_part(split, language)
 
     def summary(self, rows: "Dataset") -> str:
         """The questions and windows, and what of them cannot be trained on."""

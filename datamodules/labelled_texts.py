@@ -115,7 +115,11 @@ class LabelledTexts(Divisible):
         more = {name: table.column(name) for name in ("group", "labels") if name in table.column_names}
         return pa.table({**columns, "length": lengths(columns["input_ids"]), **more})
 
-    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """The part of a file that is divided."""
+        return self.part(split, language, lambda: self._division(rows))
+
+    def _division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """What the subclass says of the labels, and the groups of `group_column`."""
         groups = rows.data.column("group").combine_chunks() if "group" in rows.column_names else None
         numbers = None if groups is None else groups.dictionary_encode().indices.to_numpy()

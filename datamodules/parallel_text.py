@@ -9,16 +9,17 @@ import pyarrow.compute as pc
 
 from ernie_m.errors import InputError
 
-from .base import TaskDataModule
 from .batching import TrainBatchSampler
+from .divisible import Divisible
 from .loading import RowSet
 from .reading import empty_rows, read_rows, texts_of
+from .shares import numbered
 from .sources import SAMPLES, Parts
 from .splits import Split
 from .tokens import filling, lengths, ragged
 
 
-class ParallelText(TaskDataModule):
+class ParallelText(Divisible):
     """Sentences with their translations, one file per language.
 
     A batch holds what `TaskDataModule` says, `source_input_ids` and `source_attention_mask` (batch, source length)
@@ -38,7 +39,7 @@ class ParallelText(TaskDataModule):
         target_column: Column of the targets, likewise; None together with `source_column`.
         one_language_per_batch: Whether a training batch holds one language's pairs, which makes the counter-examples
             harder; otherwise languages are mixed.
-        args: What `TaskDataModule` takes, as `kwargs`; languages are those of the targets.
+        args: What `Divisible` takes, as `kwargs`: equal sources stay in one part. Languages are those of the targets.
         kwargs: See `args`.
     """
 
@@ -53,7 +54,7 @@ class ParallelText(TaskDataModule):
         **kwargs: Any,
     ) -> None:
         # The arguments that are left to `args` come before these.
-        super().__init__(  # type: ignore[misc]
+        super().__init__(
             *args,
             path=str(SAMPLES / "parallel") if path == "bundled" else path,
             micro_batch_size=None,
@@ -88,10 +89,15 @@ class ParallelText(TaskDataModule):
         rows = read_rows(parts, names, header=columns is not None)
         texts = {name: texts_of(rows, name) for name in names}
         table = pa.table(list(texts.values()), names=["source", "target"])
-        if split != Split.TRAIN or not rows.table.num_rows:
-            return table
-        empty = empty_rows(rows, texts, "these pairs are left out")
-        return table.take(np.setdiff1d(np.arange(table.num_rows), empty)) if len(empty) else table
+        part = self.part(
+            split,
+            language,
+            lambda: (np.zeros(table.num_rows, np.int64), numbered(table.column("source").to_pylist())),
+        )
+        kept = np.arange(table.num_rows) if part is None else part
+        if split == Split.TRAIN and table.num_rows:
+            kept = np.setdiff1d(kept, empty_rows(rows, texts, "these pairs are left out"))
+        return table if len(kept) == table.num_rows else table.take(kept)
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Tokenises both sides, `length` being their sum; `<side>_key` is the same number where the ids are."""
@@ -111,7 +117,8 @@ class ParallelText(TaskDataModule):
 
     def settings(self, split: str, language: str) -> dict[str, Any]:
         """The columns."""
-        return {"rows": "parallel", "columns": self.columns(split, language)}
+        columns = self.columns(split, language)
+        return {"rows": "parallel", "columns": columns, **self.settings_of_part(split, language)}
 
     def train_sampler(self, rows: RowSet, rank: int, world_size: int, **plan: Any) -> TrainBatchSampler:
         """Keeps equal sentences apart, and languages where asked to."""

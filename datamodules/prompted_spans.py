@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from ernie_m.errors import InputError, check_positive
 
-from .base import TaskDataModule
+from .divisible import Divisible
 from .prompted_rows import as_columns, read_prompted
+from .shares import numbered
 from .sources import Parts
 from .splits import Split, splits_of
 from .tokens import filling, lengths, ragged
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class PromptedSpans(TaskDataModule):
+class PromptedSpans(Divisible):
     """Texts with a prompt ("person", "price of the room") and the parts that it asks for, from JSON or Parquet.
 
     The format is PaddleNLP's for UIE, an object on each line: `content`, `prompt`, and `result_list` with the `text` of
@@ -44,7 +45,8 @@ class PromptedSpans(TaskDataModule):
         results_column: The column of the results; not read in prediction.
         max_prompt_length: Tokens after which a prompt is cut.
         doc_stride: Tokens of the content from the start of one window to the start of the next.
-        args: What `TaskDataModule` takes, as `kwargs`; `max_length` and the sizes of batches are those of windows.
+        args: What `Divisible` takes, as `kwargs`: all prompts of a content stay in one part. `max_length` and the
+            sizes of batches are those of windows.
         kwargs: See `args`.
     """
 
@@ -81,7 +83,11 @@ class PromptedSpans(TaskDataModule):
     def read(self, split: str, language: str, parts: Parts) -> pa.Table:
         """Reads texts, prompts and the characters of the results; none of these for prediction."""
         results = None if split == Split.PREDICT else self.results_column
-        return as_columns(read_prompted(parts, self.content_column, self.prompt_column, results))
+        rows = read_prompted(parts, self.content_column, self.prompt_column, results)
+        part = self.part(
+            split, language, lambda: (numbered(bool(row.spans) for row in rows), numbered(row.content for row in rows))
+        )
+        return as_columns(rows if part is None else [rows[number] for number in part])
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Cuts prompts and contents into windows; `weight` counts the tokens that the loss is the mean over."""
@@ -130,6 +136,7 @@ class PromptedSpans(TaskDataModule):
             "results": None if split == Split.PREDICT else self.results_column,
             "max_prompt_length": self.max_prompt_length,
             "doc_stride": self.doc_stride,
+            **self.settings_of_part(split, language),
         }
 
     def summary(self, rows: "Dataset") -> str:

@@ -1,6 +1,6 @@
 """Divides the rows of one file into training, validation and test data, and draws some of them."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ def checked_shares(validation_share: float, test_share: float) -> dict[Split, fl
         )
     shares = {Split.TEST: test_share, Split.VALIDATION: validation_share}
     return {split: share for split, share in shares.items() if share}
+
+
+def numbered(values: Iterable[Hashable]) -> NDArray[np.int64]:
+    """Numbers values from 0 in the order in which they come, equal ones alike.
+
+    Args:
+        values: The values.
+
+    Returns:
+        A number for each, int64 (values,).
+    """
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
 
 
 def divided(

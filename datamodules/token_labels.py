@@ -180,7 +180,11 @@ class TokenLabels(Divisible):
         listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(entities.items()))
         return f"{text}, {entities.total():,} entities: {listed or 'none'}"
 
-    def division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    def kept(self, split: str, language: str, rows: "Dataset") -> NDArray[np.int64] | None:
+        """The part of a file that is divided."""
+        return self.part(split, language, lambda: self._division(rows))
+
+    def _division(self, rows: "Dataset") -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Of each window the rarest label in its sentence; the sentence."""
         labels = rows.data.column("labels").combine_chunks()
         values, window = labels.flatten().to_numpy(), labels.value_parent_indices().to_numpy()

@@ -1,5 +1,6 @@
 """One file divided into training, validation and test data: every row once, labels in proportion, groups together."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules import TextClassification, TokenLabels
+from datamodules import (
+    AnswerChoices,
+    ExtractiveQuestions,
+    ParallelText,
+    PromptedSpans,
+    TaskDataModule,
+    TextClassification,
+    TokenLabels,
+)
 from datamodules.shares import checked_shares, divided, drawn
 from datamodules.splits import Split
 from ernie_m.errors import InputError
@@ -124,3 +133,56 @@ def test_sentences_stay_whole_and_rare_labels_are_in_all_parts(tmp_path: Path, s
     assert {split: len(found) for split, found in sentences.items()} == {"train": 36, "validation": 18, "test": 6}
     named = {split: sum(number % 10 == 0 for number in found) for split, found in sentences.items()}
     assert named == {"train": 4, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize("kind", ["questions", "prompts", "choices", "pairs"])
+def test_what_belongs_together_stays_in_one_part(kind: str, tmp_path: Path, sample_tokenizer_dir: Path) -> None:
+    """40 rows, four on each text; every fifth answer is of another kind."""
+    rows = []
+    for number in range(40):
+        text, is_other = f"text number {number // 4} says word{number // 4}", number % 5 == 0
+        answers = {"text": [] if is_other else ["text"], "answer_start": [] if is_other else [0]}
+        rows.append({
+            "questions": {"id": number, "context": text, "question": f"what {number}", "answers": answers},
+            "prompts": {"content": text, "prompt": f"what {number}",
+                        "result_list": [] if is_other else [{"text": "text", "start": 0, "end": 4}]},
+            "choices": {"context": f"{text} no{number}", "choice1": "a", "choice2": "b", "label": int(is_other)},
+            "pairs": {"source": text, "target": "" if number == 7 else f"Satz {number}"},
+        }[kind])  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"source_column": "source", "target_column": "target"} if kind == "pairs" else {}
+    columns |= {"version_2_with_negative": True} if kind == "questions" else {}
+    make = {"questions": ExtractiveQuestions, "prompts": PromptedSpans, "choices": AnswerChoices, "pairs": ParallelText}
+    data = make[kind](
+        str(sample_tokenizer_dir), {"de": str(path)}, validation_share=0.2, test_share=0.1, max_length=96,
+        cache_dir=str(tmp_path / "cache"), **columns,
+    )  # fmt: skip
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    # The same cached rows are told apart by what they were divided into.
+    texts = {split: _texts_of(data, split) for split in ("train", "validation", "test")}
+    assert {split: len(found) for split, found in texts.items()} == {
+        "train": 27 if kind == "pairs" else 28, "validation": 8, "test": 4
+    }  # fmt: skip
+    distinct = [set(found) for found in texts.values()]
+    assert sum(map(len, distinct)) == len(set.union(*distinct)) == (40 if kind == "choices" else 10)
+    if kind in ("questions", "prompts"):
+        name = {"questions": "context", "prompts": "content"}[kind]
+        for stage in ("validate", "test"):
+            assert set(data.references(stage, "de").column(name).to_pylist()) == {
+                data.references(stage, "de").column(name)[int(number)].as_py()
+                for number in data.row_set(stage.replace("validate", "validation"), ["de"]).all_scalars(
+                    {"questions": "question", "prompts": "row"}[kind]
+                )
+            }
+
+
+def _texts_of(data: TaskDataModule, split: str) -> list[str]:
+    """What the examples of a split are about."""
+    rows = data.row_set(split, ["de"])
+    table = rows.rows(np.arange(len(rows)))
+    ids = table.column("source_input_ids" if isinstance(data, ParallelText) else "input_ids").to_pylist()
+    flat = [one[0] if isinstance(data, AnswerChoices) else one for one in ids]
+    texts = data.tokenizer.batch_decode(flat, skip_special_tokens=True)
+    return texts if isinstance(data, AnswerChoices) else [re.findall(r"word\d+", text)[0] for text in texts]
