@@ -36,6 +36,17 @@ def checked_datasets() -> Any:
     return datasets
 
 
+def streamed_packing(path: str) -> str | None:
+    """How `datasets` takes a file to be packed that it reads while it comes: by its name, else by its first bytes.
+
+    Args:
+        path: The file, as it is called on the Hub.
+    """
+    from datasets.utils.file_utils import _get_extraction_protocol
+
+    return _get_extraction_protocol(path)  # type: ignore[no-any-return]
+
+
 @contextmanager
 def plain_progress(say: Callable[[str], None]) -> Iterator[None]:
     """Shows what `Dataset.map` did so far in lines now and then where the output is no terminal, instead of a bar.

@@ -1,7 +1,7 @@
-"""What a folder that `load_dataset` reads may say and hold: it leads nowhere else, and costs no more than it weighs."""
+"""What data that `load_dataset` reads may say and hold: they lead nowhere else, and cost no more than they weigh."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from ernie_m.errors import InputError
-from ernie_m.files import file_name
+from ernie_m.files import file_name, is_of_snapshot
 
+from .compat import streamed_packing
 from .opening import check_unpacks
 
 if TYPE_CHECKING:
@@ -60,24 +61,6 @@ def check_metadata(folder: Path) -> None:
             file_name(str(value), f"{card}: config_name")
         if key in _SHORT and not _is_short(value):
             raise InputError(f"{card}: {key} is {value!r}; a single character, or a number below {_MOST:,}, is taken.")
-    _check_addresses(configs, card)
-
-
-def check_addresses(snapshot: Path) -> None:
-    """Refuses a data set of the Hub whose metadata name data by an address.
-
-    Args:
-        snapshot: The files of `METADATA` that it has, before `datasets` sees them.
-
-    Raises:
-        InputError: They do, or cannot be read.
-    """
-    for card in (snapshot / name for name in METADATA):
-        if card.is_file():
-            _check_addresses(_configs_in(card), card)
-
-
-def _check_addresses(configs: Any, card: Path) -> None:
     # As YAML, values that stand in many places are written once.
     if ADDRESS.search(yaml.safe_dump(configs, width=float("inf"))):
         raise InputError(f"{card} names data by an address, which lies outside of the folder.")
@@ -85,16 +68,12 @@ def _check_addresses(configs: Any, card: Path) -> None:
 
 def _configs_in(card: Path) -> Any:
     try:
-        text = card.read_text(encoding="utf-8")
-        is_yaml = card.suffix == ".yaml"
-        front = text if is_yaml else "".join(_FRONT.findall(text)[:1])
+        front = "".join(_FRONT.findall(card.read_text(encoding="utf-8"))[:1])
         if _LONG_NUMBER.search(front):
             raise InputError("a number of more than 100 digits")
         # Written out, aliases within aliases have no end; `datasets` writes them out.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front, Loader=yaml.SafeLoader)):
             raise InputError("an alias, of which its YAML has none")
-        if is_yaml:
-            return (yaml.safe_load(text) or {}).get("configs")
         # As `datasets` reads it.
         return DatasetCard.load(card).data.to_dict().get("configs")
     except Exception as error:  # YAML's errors, those of the card's class, and what nested values raise
@@ -137,28 +116,69 @@ def check_arrow(path: Path) -> None:
         raise InputError(f"{path} cannot be read as Arrow: {error}") from error
 
 
-def check_files(builder: "DatasetBuilder", folder: Path) -> None:
-    """Refuses files elsewhere, and packed ones that could fill the disk.
+def files_within(builder: "DatasetBuilder", place: str) -> list[str]:
+    """The files that a builder reads, by their names within a data set.
 
     Args:
-        builder: What `datasets` made of the folder.
-        folder: The folder.
+        builder: What `datasets` made of the data set.
+        place: Where the data set lies, as the builder's files are called: a folder, or a commit on the Hub.
 
     Raises:
-        InputError: There is such a file, or one that is no text and no table.
+        InputError: One lies elsewhere, or they are neither texts nor tables.
+    """
+    if builder.name not in _FORMATS:
+        raise InputError(f"{place} holds files of the kind {builder.name}; {', '.join(_FORMATS)} can be read.")
+    names = []
+    for path in (str(path) for paths in (builder.config.data_files or {}).values() for path in paths):
+        name = path.removeprefix(f"{place}/")
+        if name == path or ".." in Path(name).parts or ADDRESS.search(name):
+            raise InputError(f"{place}: its README or data_files name {path}, which lies outside of the folder.")
+        names.append(name)
+    return names
+
+
+def check_files(kind: str, folder: Path, names: Iterable[str]) -> None:
+    """Refuses files that links make of others elsewhere, and packed ones that could fill the disk.
+
+    Args:
+        kind: What the builder that reads them is called.
+        folder: The folder; a commit's of the Hub's cache has links to files of its own.
+        names: The files that are read of it.
+
+    Raises:
+        InputError: There is such a file, or one of Arrow's that leads out of its own data.
     """
     from datasets.utils.extract import Extractor
 
-    if builder.name not in _FORMATS:
-        raise InputError(f"{folder} holds files of the kind {builder.name}; {', '.join(_FORMATS)} can be read.")
-    for path in (Path(path) for paths in (builder.config.data_files or {}).values() for path in paths):
-        if ADDRESS.search(str(path)) or not path.resolve().is_relative_to(folder.resolve()):
+    for path in (folder / name for name in names):
+        if not path.resolve().is_relative_to(folder.resolve()) and not is_of_snapshot(path, folder.resolve()):
             raise InputError(f"{folder}: its README or data_files name {path}, which lies outside of the folder.")
         # By its first bytes, as `datasets` finds out what it unpacks, and without end.
         packing = Extractor.infer_extractor_format(path)
-        if packing not in (None, "gzip"):
-            raise InputError(f"{path} is packed ({packing}); unpack it yourself where you trust it.")
+        _check_packing(packing, str(path))
         if packing == "gzip":
             check_unpacks(path)
-        if builder.name == "arrow":
+        if kind == "arrow":
             check_arrow(path)
+
+
+def check_streamed(kind: str, place: str, names: Iterable[str]) -> None:
+    """Refuses files of the Hub that are read while they come, where that would need a look at the whole file first.
+
+    Args:
+        kind: What the builder that reads them is called.
+        place: Where they lie on the Hub.
+        names: The files.
+
+    Raises:
+        InputError: There is such a file, or one that is packed in other ways than gzip.
+    """
+    if kind == "arrow":
+        raise InputError(f"{place}: Arrow files are not read while they come; leave streaming out.")
+    for path in (f"{place}/{name}" for name in names):
+        _check_packing(streamed_packing(path), path)
+
+
+def _check_packing(packing: str | None, path: str) -> None:
+    if packing not in (None, "gzip"):
+        raise InputError(f"{path} is packed ({packing}); unpack it yourself where you trust it.")

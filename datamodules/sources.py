@@ -15,7 +15,15 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_inside, check_links, check_way, file_name, is_of_snapshot
 
 from .compat import checked_datasets
-from .data_folders import ADDRESS, METADATA, check_addresses, check_arrow, check_files, check_metadata
+from .data_folders import (
+    ADDRESS,
+    METADATA,
+    check_arrow,
+    check_files,
+    check_metadata,
+    check_streamed,
+    files_within,
+)
 from .prepared import content_digest
 from .tokens import file_digest
 
@@ -109,7 +117,7 @@ def find_source(
     if folder.exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
     folder = _downloaded(root, [reference], revision, download)
-    return _matching(folder, reference, f"{root}@{folder.name}")
+    return _inside(folder, _matching(folder, reference, f"{root}@{folder.name}"))
 
 
 def _inside(folder: Path, source: Source) -> Source:
@@ -161,23 +169,37 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     if arguments.get("name") is not None:
         file_name(str(arguments["name"]), f"{root}: name")
     folder = Path(root).expanduser()
-    if folder.is_dir():
-        place = str(folder.resolve())
-        check_metadata(folder)
+    if is_here := folder.is_dir():
+        asked = place = str(folder.resolve())
+        called = root
     elif _REPOSITORY.fullmatch(root):
-        place = root
-        check_addresses(_downloaded(root, METADATA, arguments["revision"], download=True))
+        folder = _downloaded(root, METADATA, arguments["revision"], download=True)
+        # What is read afterwards is of the commit whose metadata are looked at.
+        arguments["revision"] = folder.name
+        asked, place, called = root, f"hf://datasets/{root}@{folder.name}", f"{root}@{folder.name}"
     else:  # `json` and its like would be readers of any file
         raise InputError(f"path is '{root}', which is neither a folder nor an OWNER/NAME on the Hub.")
-    said = f"{root} ({', '.join(f'{name} {value}' for name, value in arguments.items() if value is not None)})"
+    check_metadata(folder)
+    shown = [f"{name} {value}" for name, value in arguments.items() if value is not None and name != "revision"]
+    said = f"{called} ({', '.join(shown)})"
     split = arguments["split"]
     try:
         found = {name: value for name, value in arguments.items() if name != "split"}
-        builder = checked_datasets().load_dataset_builder(place, **found)
-        if folder.is_dir():
-            check_files(builder, folder)
-        elif builder.name == "arrow":
-            raise InputError(f"{said}: Arrow files of the Hub are not read by load_dataset; fetch them, and set path")
+        builder = checked_datasets().load_dataset_builder(asked, **found)
+        if builder.name == "cache":
+            # Where the Hub is out of reach, `datasets` takes what it prepared here before, of whatever commit.
+            if builder.hash != folder.name:
+                raise _unreachable(root, InputError(f"only the commit {builder.hash} was prepared here."))
+        else:
+            names = files_within(builder, place)
+            if is_here:
+                check_files(builder.name, folder, names)
+            elif streaming:
+                check_streamed(builder.name, place, names)
+            else:
+                # The builder takes them out of the same cache.
+                fetched = _downloaded(root, [escape(name) for name in names], folder.name, download=True)
+                check_files(builder.name, fetched, names)
         if streaming:
             # Known by the files' places and versions, not by their content.
             known = hashlib.sha256(repr((builder.hash, builder.config_id, split)).encode()).hexdigest()
@@ -187,7 +209,7 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
     except InputError:
         raise
     except Exception as error:  # the same as in `_downloaded`, and what reading files can raise
-        if folder.is_dir() or isinstance(error, ValueError):
+        if is_here or isinstance(error, ValueError):
             raise InputError(f"{said}: {_first_line(error)}") from error
         raise _unreachable(root, error) from error
 

@@ -5,7 +5,6 @@ From Python `convert(source, target)`; from a shell `python -m ernie_m.conversio
 
 import argparse
 import contextlib
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
 from .configuration import POSITION_OFFSET
 from .conversion_sources import HEADS, Checkpoint, from_paddle, from_xlmr, read_json
 from .errors import InputError
-from .files import check_links, whole
+from .files import whole
+from .hub import WEIGHTS, folder_of
 from .stored_tensors import is_torchs, write_safetensors
 from .tokenization import ErnieMTokenizer
 from .vocabulary import read_sentencepiece, read_vocabulary
@@ -30,13 +27,7 @@ _SEGMENTATIONS: dict[str, Segmentation] = {"paddle": "paddle", "xlm-roberta": "r
 _VOCABULARY_NAMES = ("vocab.txt", "ernie_m.vocab.txt")
 _SENTENCEPIECE_NAMES = ("sentencepiece.bpe.model", "ernie_m.sentencepiece.bpe.model")
 _SPECIAL_FIRST, _SPECIAL_LAST = ("[CLS]", "[PAD]", "[SEP]", "[UNK]"), "[MASK]"
-_SMALL_FILES = ["config.json", "model_config.json", *_VOCABULARY_NAMES, *_SENTENCEPIECE_NAMES]
-# In this order: only the first kind that a repository has is downloaded.
-_WEIGHT_FILES = (
-    ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"],
-    ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"],
-    ["*.pdparams"],
-)
+_KINDS_OF_WEIGHTS = (*WEIGHTS, ("*.pdparams",))
 
 
 @dataclass(frozen=True)
@@ -104,7 +95,7 @@ def convert(
     """
     target = Path(target)
     _check_target(target)
-    folder = _source_folder(source)
+    folder = folder_of(str(source), _KINDS_OF_WEIGHTS)
     checkpoint = _open(folder, head)
     with _staging(target) as staging:
         rule = segmentation or _SEGMENTATIONS[checkpoint.origin]
@@ -141,29 +132,6 @@ def _staging(target: Path) -> Iterator[Path]:
             yield folder
     except OSError as error:
         raise InputError(f"{target}: could not be written ({error}); free space or name another place") from error
-
-
-def _source_folder(source: str | Path) -> Path:
-    folder = Path(source)
-    if folder.is_dir():
-        check_links(folder)
-        return folder
-    if folder.exists():
-        raise InputError(f"{folder}: is a file; give the folder that holds it and its config.json")
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(source)):
-        raise InputError(f"{source}: no such folder")
-    try:
-        for patterns in _WEIGHT_FILES:
-            folder = Path(snapshot_download(str(source), allow_patterns=[*_SMALL_FILES, *patterns]))
-            if any(path.name not in _SMALL_FILES for path in folder.iterdir()):
-                break
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{source}: no such folder here, and the Hub did not give it ({reason}); check the name, or download the "
-            "repository elsewhere and give its folder"
-        ) from error
-    return folder
 
 
 def _open(folder: Path, head: str | None) -> Checkpoint:

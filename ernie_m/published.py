@@ -11,11 +11,11 @@ from typing import Any
 import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, get_tokenizer_config
-from transformers.utils.hub import cached_file
 
 from .configuration import check_family, check_fields
 from .errors import InputError
-from .files import check_links, default_cache_dir
+from .files import default_cache_dir
+from .hub import WEIGHTS, folder_of
 from .packed import unpacked
 from .tokenization import ErnieMTokenizer
 from .vocabulary import VOCAB_FILES_NAMES
@@ -45,34 +45,28 @@ _SPECIAL_TOKENS = "special_tokens_map.json"
 # A pair in letters that everybody has, and one that nobody has.
 _PROBES = ["a b", "a b"], ["c d", "\U000f0000"]
 _PROBE_LENGTH = 16
-_WHERE_THERE_IS_ONE: dict[str, Any] = {
-    "_raise_exceptions_for_missing_entries": False,
-    "_raise_exceptions_for_connection_errors": False,
-}
 # Either tells transformers which class of tokenizer a folder holds.
 _TELLING = ("config.json", "tokenizer_config.json")
 
 
-def resolve(name: str) -> str:
-    """Return the Hub id or the folder behind a short name; any other comes back unchanged, but for `~`.
+def resolve(name: str, weights: bool = True) -> str:
+    """Return the folder behind a name, which is fetched where it is here not yet.
 
-    The bundled checkpoint is unpacked into the user's cache when it is first asked for, 160 MB.
+    The bundled checkpoint is unpacked into the user's cache when it is first asked for, 160 MB. Of a repository on the
+    Hub one commit is fetched into the Hub's cache, so that whatever is checked of a folder is checked of it too.
 
     Args:
         name: A key of `PUBLISHED`, `BUNDLED`, a local folder or a Hub id.
+        weights: Whether the weights of a repository are wanted too.
 
     Raises:
-        InputError: The folder has links that lead out of it, other than to weights; or the bundled checkpoint is
-            damaged or cannot be unpacked.
+        InputError: There is no such folder here or on the Hub, or it has links that lead out of it; or the bundled
+            checkpoint is damaged or cannot be unpacked.
     """
     if name == BUNDLED:
         target = default_cache_dir() / f"{BUNDLED}-{_BUNDLED_DIGEST[:12]}"
         return str(unpacked(_BUNDLED_FOLDER, _BUNDLED_DIGEST, target))
-    # What is looked at is what transformers reads, which knows nothing of `~`.
-    source = PUBLISHED.get(name, str(Path(name).expanduser()) if name.startswith("~") else name)
-    if Path(source).is_dir():
-        check_links(Path(source))
-    return source
+    return str(folder_of(PUBLISHED.get(name, name), WEIGHTS if weights else ()))
 
 
 @contextmanager
@@ -103,45 +97,44 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
     Raises:
         InputError: If there is no tokenizer under the name.
     """
-    source = resolve(name)
-    folder = Path(source)
+    folder = Path(resolve(name, weights=False))
     try:
-        _check_special_tokens(source, name)
+        _check_special_tokens(folder, name)
         if all((folder / file).is_file() for file in VOCAB_FILES_NAMES.values()) and not any(
             (folder / file).exists() for file in _TELLING
         ):
             tokenizer: PreTrainedTokenizerBase = ErnieMTokenizer.from_pretrained(folder, **options)
         else:
-            _check_settings(source, name, trust_remote_code)
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-            _check_keys(get_tokenizer_config(source), tokenizer, name)
+            _check_settings(folder, name, trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
+            _check_keys(get_tokenizer_config(folder), tokenizer, name)
         _try_out(tokenizer, name)
     except InputError:
         raise
     except Exception as error:  # transformers raises anything for files that it did not write
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"no tokenizer can be loaded from {name!r}: {reason} Give a folder with the tokenizer's files, or a Hub id "
-            "that can be reached; with HF_HUB_OFFLINE=1 only what the Hub's cache holds can be"
+            f"no tokenizer can be loaded from {name!r}: {reason} Give a folder with the tokenizer's files, or the Hub "
+            "id of a repository that has them"
         ) from error
     return tokenizer
 
 
-def check_config(source: str, name: str, trusted: bool = False) -> None:
+def check_config(folder: Path, name: str, trusted: bool = False) -> None:
     """Refuse a config.json that is no JSON, has numbers that are none, asks for more than can be built, or an adapter.
 
     Args:
-        source: The folder or Hub id.
+        folder: The folder.
         name: What it was called.
         trusted: Whether its code may run, and so any family of networks be it.
 
     Raises:
         InputError: There is such a config.json.
     """
-    path = cached_file(source, _TELLING[0], **_WHERE_THERE_IS_ONE)
-    if path is None:
+    path = folder / _TELLING[0]
+    if not path.is_file():
         return
-    if cached_file(source, _ADAPTER, **_WHERE_THERE_IS_ONE) is not None:
+    if (folder / _ADAPTER).is_file():
         raise InputError(
             f"{name!r} has an {_ADAPTER}: an adapter of peft's, which would be loaded, and what it names. "
             "Merge it into its network with peft's merge_and_unload, or take it out of the folder"
@@ -151,7 +144,7 @@ def check_config(source: str, name: str, trusted: bool = False) -> None:
         raise InputError(f"config.json of {name!r} holds {constant}, which is no number")
 
     try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse)
+        fields = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -183,14 +176,14 @@ def _try_out(tokenizer: Any, name: str) -> None:
         )
 
 
-def _check_settings(source: str, name: str, trusted: bool) -> None:
+def _check_settings(folder: Path, name: str, trusted: bool) -> None:
     """Refuse settings by which a tokenizer would be made of files elsewhere, or of what is no tokenizer.
 
     Raises:
         InputError: There are such settings.
     """
-    check_config(source, name, trusted)
-    settings = get_tokenizer_config(source)
+    check_config(folder, name, trusted)
+    settings = get_tokenizer_config(folder)
     named = [key for key in _FILES_BY_TEXT if isinstance(settings.get(key), str)]
     named += [key for key in _FILES if settings.get(key)]
     if named:
@@ -199,13 +192,13 @@ def _check_settings(source: str, name: str, trusted: bool) -> None:
             "anywhere; take it out, the vocabulary lies beside it"
         )
     for value in _texts_in(settings):
-        if _is_file_elsewhere(value, Path(source)):
+        if _is_file_elsewhere(value, folder):
             raise InputError(
                 f"tokenizer_config.json of {name!r} names the file {value}, which lies outside of the folder; take it "
                 "out, or move the file into the folder and name it by its own name"
             )
-    path = cached_file(source, _TELLING[0], **_WHERE_THERE_IS_ONE)
-    config = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    path = folder / _TELLING[0]
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for kind in (*_texts_in(settings, "tokenizer_class"), *_texts_in(config, "tokenizer_class")):
         _check_class(kind, name)
     for family in _texts_in(config, "model_type"):
@@ -275,13 +268,13 @@ def _is_file_elsewhere(value: str, folder: Path) -> bool:
         return False
 
 
-def _check_special_tokens(source: str, name: str) -> None:
+def _check_special_tokens(folder: Path, name: str) -> None:
     """Refuse what transformers would take for arguments of the tokenizer, paths of its files among them.
 
     Raises:
         InputError: There is such a thing.
     """
-    path = cached_file(source, _SPECIAL_TOKENS, **_WHERE_THERE_IS_ONE)
-    tokens = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    path = folder / _SPECIAL_TOKENS
+    tokens = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if strange := [key for key in tokens if not key.endswith(("_token", "_tokens"))]:
         raise InputError(f"{_SPECIAL_TOKENS} of {name!r} has a value for {strange[0]}, which is no special token")

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers.utils.hub import cached_file
-
 import ernie_m
 from ernie_m.errors import InputError
 
+from .compat import without_the_hub
 from .documents import read_front_matter
 
 UNKNOWN = "unknown"
@@ -26,10 +25,12 @@ class Base(NamedTuple):
     Attributes:
         license: The identifier of its licence; `UNKNOWN` where the card, or the licence, is not there.
         base_model: Its id on the Hub, or that of what it was made of; None where there is none.
+        revision: The commit of it that was read; None of a folder.
     """
 
     license: str
     base_model: str | None
+    revision: str | None = None
 
 
 def base_of(backbone: str) -> Base:
@@ -38,18 +39,21 @@ def base_of(backbone: str) -> Base:
     Args:
         backbone: Short name, folder or Hub id.
     """
-    source = ernie_m.resolve(backbone)
-    folder = Path(source).expanduser()
-    repository = None if folder.is_dir() else source
-    card = folder / "README.md" if folder.is_dir() else _cached_card(source)
+    source = ernie_m.PUBLISHED.get(backbone, backbone)
+    is_folder = backbone == ernie_m.BUNDLED or Path(source).expanduser().is_dir()
     front: Mapping[str, Any] = {}
-    if card is not None and card.is_file():
-        try:
+    revision = None
+    try:
+        with without_the_hub():
+            folder = Path(ernie_m.resolve(backbone, weights=False))
+        revision = None if is_folder else folder.name
+        if (card := folder / "README.md").is_file():
             front = read_front_matter(card)
-        except InputError:
-            # A card that cannot be read says nothing.
-            front = {}
-    return checked(front.get("license"), repository or front.get("base_model"))
+    except InputError:
+        # A card that is not here, or cannot be read, says nothing.
+        pass
+    found = checked(front.get("license"), front.get("base_model") if is_folder else source)
+    return found._replace(revision=revision)
 
 
 def checked(license: Any, base_model: Any) -> Base:
@@ -62,17 +66,6 @@ def checked(license: Any, base_model: Any) -> Base:
     is_licence = isinstance(license, str) and _IDENTIFIER.fullmatch(license)
     is_repository = isinstance(base_model, str) and _REPOSITORY.fullmatch(base_model)
     return Base(license if is_licence else UNKNOWN, base_model if is_repository else None)
-
-
-def _cached_card(repository: str) -> Path | None:
-    found = cached_file(
-        repository,
-        "README.md",
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if found is None else Path(found)
 
 
 def network_facts(task: Any) -> dict[str, Any]:

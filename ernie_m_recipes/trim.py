@@ -94,8 +94,6 @@ def trim(source: str, target: Path, texts: Iterable[str], chosen_by: Mapping[str
     tokenizer = ernie_m.load_tokenizer(source)
     if not isinstance(config, ernie_m.ErnieMConfig) or not isinstance(tokenizer, ernie_m.ErnieMTokenizer):
         raise InputError(f"{source!r} is a {config.model_type} with a {type(tokenizer).__name__}, not an ERNIE-M")
-    if Path(source).is_dir():
-        check_links(Path(source))
     selection = select(tokenizer, texts)
     name = (config.architectures or ["ErnieMModel"])[0]
     network_class = getattr(ernie_m, name, None) if name in (*AUTO_CLASSES, *WITHOUT_AUTO_CLASS) else None

@@ -79,10 +79,10 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     Raises:
         InputError: If it cannot be read.
     """
-    source = resolve(backbone)
+    folder = Path(resolve(backbone))
     with reading("configuration", backbone):
-        check_config(source, backbone, trust_remote_code)
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        check_config(folder, backbone, trust_remote_code)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         # What was made of the file, too.
         check_fields(config.to_dict(), f"config.json of {backbone!r}")
     named = config.architectures or []
@@ -96,7 +96,7 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
         )
     if not trust_remote_code:
         with reading("configuration", backbone):
-            check_weights(config, Path(source), f"config.json of {backbone!r}")
+            check_weights(config, folder, f"config.json of {backbone!r}")
     return _for_tasks(config)
 
 

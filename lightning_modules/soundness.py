@@ -48,7 +48,7 @@ def check_weights(config: PreTrainedConfig, folder: Path, place: str) -> None:
 
     Args:
         config: The configuration.
-        folder: A folder of transformers. Without weights, as where they are still on the Hub, there is nothing to see.
+        folder: A folder of transformers. Without weights there is nothing to see.
         place: Where the configuration stands, for the message.
 
     Raises:

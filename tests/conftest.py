@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,33 @@ def padding_share() -> Callable[[Sequence[Any], Any], float]:
         return 1 - sum(int(lengths[batch].sum()) for batch in batches) / positions
 
     return share
+
+
+@pytest.fixture
+def of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Path], Path]]:
+    """Puts a copy of a folder into a cache of the Hub, as a commit of some repository, and returns the commit's folder.
+
+    The Hub itself cannot be asked.
+    """
+    from ernie_m import hub
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(repository: str, folder: Path) -> Path:
+        home = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        snapshot = home / "snapshots" / ("a" * 40)
+        for place in (snapshot, home / "refs", home / "blobs"):
+            place.mkdir(parents=True)
+        (home / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
+        for file in folder.iterdir():
+            shutil.copy(file, home / "blobs")
+            (snapshot / file.name).symlink_to(Path("../../blobs", file.name))
+        return snapshot
+
+    hub._fetched.cache_clear()
+    yield put
+    hub._fetched.cache_clear()
 
 
 @pytest.fixture(scope="session")

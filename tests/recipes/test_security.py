@@ -689,7 +689,7 @@ def test_what_is_checked_is_what_is_read(folder: Path, tiny_checkpoint: Path, er
         code, _, err = ernie_m("export", folder, "made")
         assert code == 2, err
         assert not Path("made").exists()
-        with pytest.raises(InputError, match=r"is a link out of|no tokenizer can be loaded"):
+        with pytest.raises(InputError, match=r"is a link out of|no such folder"):
             load_tokenizer(name)
 
 
@@ -1224,6 +1224,57 @@ def test_weights_unpack_to_no_more_than_they_are(
         code, _, err = ernie_m(*words)
         assert code == 2
         assert said in err
+
+
+class Uninitialised:
+    """Unpickled, numbers that nobody wrote: whatever the memory held before."""
+
+    def __reduce__(self) -> Any:
+        return torch.FloatTensor, (2, 2)
+
+
+def test_a_hub_id_stands_for_a_folder_that_is_checked_as_any_other(
+    quick: list[str], tiny_checkpoint: Path, of_the_hub, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """As it was: what lay on the Hub was neither looked at as an archive nor for what its index names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("good", "memory", "large", "shards"):
+        shutil.copytree(tiny_checkpoint, name)
+    Path("memory/model.safetensors").unlink()
+    torch.save({"encoder.weight": Uninitialised()}, "memory/pytorch_model.bin")
+    config = json.loads(Path("large/config.json").read_text(encoding="utf-8"))
+    Path("large/config.json").write_text(json.dumps(config | {"intermediate_size": 10**6}), encoding="utf-8")
+    Path("shards/model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"x": "../private.safetensors"}}
+    Path("shards/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    Path("text.txt").write_text("a text\n", encoding="utf-8")
+    rest = [option for option in options(quick) if "backbone" not in option]
+    for name, said in (("memory", "torch.FloatTensor"), ("large", "do not belong together"), ("shards", "no file of")):
+        of_the_hub(f"stranger/{name}", Path(name))
+        for words in (
+            ["fit", "--config", "xnli/transfer_base", *rest, f"--model.backbone=stranger/{name}"],
+            ["trim", f"stranger/{name}", "made", "--text", "text.txt"],
+        ):
+            code, _, err = ernie_m(*words)
+            assert code == 2
+            assert said in err
+    # What is written names the repository, and no place on this machine.
+    of_the_hub("stranger/good", Path("good"))
+    code, _, err = ernie_m(
+        "fit", "--config", "xnli/transfer_base", *rest, "--model.backbone=stranger/good", "--run.directory=of_hub"
+    )
+    assert code == 0, err
+    (run,) = Path("of_hub").glob("xnli/transfer_base/*")
+    written = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert [written[part]["init_args"][key] for part, key in (("model", "backbone"), ("data", "tokenizer"))] == [
+        "stranger/good", "stranger/good",
+    ]  # fmt: skip
+    network = json.loads((run / "run.json").read_text(encoding="utf-8"))["network"]
+    assert (network["base_model"], network["revision"]) == ("stranger/good", "a" * 40)
+    code, _, err = ernie_m("trim", "stranger/good", "trimmed", "--text", "text.txt")
+    assert code == 0, err
+    for file in (*run.rglob("*"), *Path("trimmed").rglob("*")):
+        assert not file.is_file() or b"models--stranger" not in file.read_bytes(), file
 
 
 def test_attention_of_the_hub_is_code(folder: Path, ernie_m) -> None:

@@ -16,7 +16,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ernie_m import conversion
+from ernie_m import conversion, hub
 from ernie_m.conversion import convert, main
 from ernie_m.conversion_sources import HEADS
 from ernie_m.errors import InputError
@@ -370,30 +370,33 @@ def test_a_hub_id_is_downloaded_with_one_kind_of_weights(
 ) -> None:
     asked = []
 
-    def download(name: str, allow_patterns: list[str]) -> str:
-        asked.append((name, allow_patterns))
-        snapshot = tmp_path / f"snapshot{len(asked)}"
-        snapshot.mkdir()
+    def download(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.append((name, revision, allow_patterns[0]))
+        snapshot = tmp_path / "0123abc"
+        snapshot.mkdir(exist_ok=True)
         shutil.copy(source / "config.json", snapshot)
         if "*.pdparams" in allow_patterns:
             shutil.copy(source / "model_state.pdparams", snapshot)
         return str(snapshot)
 
-    monkeypatch.setattr(conversion, "snapshot_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", download)
     report = convert("someone/ernie-m", tmp_path / "target")
     assert report.source == "someone/ernie-m"
-    assert [name for name, _ in asked] == ["someone/ernie-m"] * 3
-    assert "model.safetensors" in asked[0][1]
-    assert "pytorch_model.bin" in asked[1][1]
+    assert asked == [
+        ("someone/ernie-m", None, "*.json"),
+        ("someone/ernie-m", "0123abc", "model.safetensors"),
+        ("someone/ernie-m", "0123abc", "pytorch_model.bin"),
+        ("someone/ernie-m", "0123abc", "*.pdparams"),
+    ]
 
 
 def test_the_hub_out_of_reach_says_how_to_work_from_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert main(["someone/ernie-m", str(tmp_path / "target")]) == 2
+    assert main(["someone/else", str(tmp_path / "target")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: someone/ernie-m: no such folder here, and the Hub did not give it")
+    assert said.startswith("error: someone/else: no such folder here, and the Hub did not give it")
     assert "give its folder" in said
     assert len(said.splitlines()) == 1
 

@@ -7,6 +7,7 @@ import re
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +173,7 @@ def address():
             """Print nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
 
@@ -211,16 +212,97 @@ def test_no_address_is_asked_before_it_is_refused(
     assert asked == []
 
 
-@pytest.mark.parametrize("file", ["README.md", ".huggingface.yaml"])
-def test_a_data_set_of_the_hub_names_no_address_either(file, address, tmp_path, monkeypatch):
-    url, asked = address
-    text = f"configs:\n- config_name: default\n  data_files: {url}/x.csv\n"
-    (tmp_path / file).write_text(f"---\n{text}---\n" if file == "README.md" else text, encoding="utf-8")
-    monkeypatch.setattr("datamodules.sources.snapshot_download", lambda *_, **__: str(tmp_path))
-    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: pytest.fail("what would ask"))
-    with pytest.raises(InputError, match="names data by an address"):
-        find_source("someone/something", {}, None, True, "train")
-    assert asked == []
+@pytest.fixture
+def small_hub(tmp_path, monkeypatch):
+    """A Hub with one data set, `someone/something`, in one commit: its folder, and the files that were fetched."""
+    folder, fetched, commit = tmp_path / "repository", set(), "c" * 40
+    folder.mkdir()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            place = unquote(urlparse(self.path).path)
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            name, status, content = place.rpartition("/")[2], 200, b""
+            if "/resolve/" not in place:
+                asked = json.loads(sent)["paths"] if sent else None
+                listed = [
+                    {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name}
+                    for path in folder.iterdir()
+                    if asked is None or path.name in asked
+                ]
+                is_list = "/tree/" in place or "/paths-info/" in place
+                content = json.dumps(listed if is_list else {"id": "someone/something", "sha": commit}).encode()
+            elif (folder / name).is_file():
+                content = (folder / name).read_bytes()
+            else:
+                status = 404
+            self.send_response(status)
+            headers = {"X-Repo-Commit": commit, "ETag": f'"{name}"', "Content-Length": str(len(content))}
+            for header, value in (headers | ({"X-Error-Code": "EntryNotFound"} if status == 404 else {})).items():
+                self.send_header(header, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+                fetched.update([name] if "/resolve/" in place else [])
+
+        do_HEAD = do_POST = do_GET
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", url)
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "prepared")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield folder, fetched
+        server.shutdown()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "configs", "message"),
+    [
+        ("x.csv", "- {{config_name: default, data_files: x.csv, version: ../../../outside}}", "configs sets 'version'"),
+        ("x.csv", "- {{config_name: default, data_files: {here}/private.csv}}", "lies outside|don't belong to"),
+        ("x.csv", "- {{config_name: default, data_files: 'https://example.org/x.csv'}}", "names data by an address"),
+        (".huggingface.yaml", "", "would take the README's place"),
+        ("x.h5", "", "files of the kind hdf5; csv, json"),
+        ("x.csv.bz2", "", r"is packed \(bz2\)"),
+    ],
+)
+def test_a_data_set_of_the_hub_is_held_to_the_rules_of_folders(name, configs, message, streaming, small_hub, tmp_path):
+    """As it was: `version` ended in a folder beside the cache, and files of any kind, however packed, were read."""
+    folder, _ = small_hub
+    (tmp_path / "private.csv").write_text("text\na\n", encoding="utf-8")
+    content = b"text\na\n"
+    (folder / name).write_bytes(bz2.compress(content) if name.endswith("bz2") else content)
+    configs = configs.format(here=tmp_path)
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}\n---\n" if configs else "", encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        find_source("someone/something", {}, None, True, "train", streaming)
+    assert not [*tmp_path.rglob("outside"), *tmp_path.rglob("*.arrow")]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_of_a_data_set_of_the_hub_those_files_are_fetched_that_are_read(streaming, small_hub, tmp_path, monkeypatch):
+    folder, fetched = small_hub
+    configs = [{"config_name": name, "data_files": f"{name}.*"} for name in ("de", "fr")]
+    (folder / "README.md").write_text(f"---\n{json.dumps({'configs': configs})}\n---\n", encoding="utf-8")
+    (folder / "de.csv").write_text("text\na\n", encoding="utf-8")
+    (folder / "fr.csv.gz").write_bytes(gzip.compress(b"text\nb\n"))
+    for _ in range(2):
+        source = find_source("someone/something", {"name": "fr"}, None, True, "train", streaming)
+        assert source.name == f"someone/something@{'c' * 40} (split train, name fr)"
+        assert [row["text"] for row in source.parts[0]] == ["b"]
+        assert {name for name in fetched if name.endswith((".csv", ".gz"))} == {"fr.csv.gz"}
+        # What was prepared of the same commit is there without the Hub too.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", not streaming)
 
 
 def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measure(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,25 @@ from ernie_m import ErnieMTokenizer, InputError, load_tokenizer, resolve
 from ernie_m.published import refusing_code
 
 
-def test_short_names_stand_for_hub_ids_and_other_names_for_themselves() -> None:
-    assert resolve("ernie-m-base") == "susnato/ernie-m-base_pytorch"
-    assert resolve("some/folder") == "some/folder"
+def test_every_name_stands_for_a_folder(of_the_hub: Callable[[str, Path], Path], tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").touch()
+    assert resolve(str(tmp_path / "own")) == str(tmp_path / "own")
+    snapshot = of_the_hub("susnato/ernie-m-base_pytorch", tmp_path / "own")
+    assert resolve("ernie-m-base") == str(snapshot)
+    snapshot.with_name("b" * 40).mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("b" * 40, encoding="utf-8")
+    assert resolve("ernie-m-base") == str(snapshot), "one commit in all of the process"
+    for name, said in (
+        ("someone/nothing", "the Hub did not give it .*HF_HUB_OFFLINE=1 only what"),
+        ("./missing", "no such folder$"),
+        (str(tmp_path / "own" / "config.json"), "is a file; give the folder"),
+    ):
+        with pytest.raises(InputError, match=said):
+            resolve(name)
+    (snapshot / "own.txt").symlink_to(tmp_path / "own" / "config.json")
+    with pytest.raises(InputError, match=r"own\.txt is a link out of"):
+        resolve("ernie-m-base", weights=False)
 
 
 def test_two_files_alone_are_ernie_m(tmp_path: Path, sample_tokenizer_dir: Path) -> None:
