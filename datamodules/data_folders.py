@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from ernie_m.errors import InputError
-from ernie_m.files import file_name
+from ernie_m.files import check_way, file_name
 
 from .opening import check_unpacks
 
@@ -84,6 +84,7 @@ def _check_addresses(configs: Any, card: Path) -> None:
 
 
 def _configs_in(card: Path) -> Any:
+    check_way(card)
     try:
         text = card.read_text(encoding="utf-8")
         is_yaml = card.suffix == ".yaml"
