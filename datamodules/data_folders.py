@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from ernie_m.errors import InputError
-from ernie_m.files import file_name, is_of_snapshot
+from ernie_m.files import check_way, file_name, is_of_snapshot
 
 from .compat import streamed_packing
 from .opening import check_unpacks
@@ -67,6 +67,7 @@ def check_metadata(folder: Path) -> None:
 
 
 def _configs_in(card: Path) -> Any:
+    check_way(card)
     try:
         front = "".join(_FRONT.findall(card.read_text(encoding="utf-8"))[:1])
         if _LONG_NUMBER.search(front):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ernie_m.errors import InputError
 
-from .opening import check_is_file, located, open_text, suffix_of
+from .opening import located, open_text, suffix_of
 
 DEEPEST = 50
 """Objects and lists that may hold each other in a row: a column takes memory by the square of it."""
@@ -28,7 +28,6 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: The file is missing, broken, not UTF-8, or says something twice.
     """
-    check_is_file(path)
 
     def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

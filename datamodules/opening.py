@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ernie_m.errors import InputError
+from ernie_m.files import check_way
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """What a file in UTF-16 begins with."""
@@ -20,7 +21,12 @@ _ALWAYS_UNPACKED = 2**24
 
 
 def check_is_file(path: Path) -> None:
-    """Refuses a path where no file is, or what the system only shows as one: its processes' variables, for example."""
+    """Refuses a path where no file is, or what the system only shows as one: its processes' variables, for example.
+
+    Raises:
+        InputError: It is such a path, or a link in it leads elsewhere.
+    """
+    check_way(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
     if path.resolve().parts[1:2] in (("proc",), ("sys",)):
@@ -38,7 +44,12 @@ def suffix_of(path: Path) -> str:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Opens a file, unpacked where its name ends in `.gz`."""
+    """Opens a file, unpacked where its name ends in `.gz`.
+
+    Raises:
+        InputError: It is none, as `check_is_file` says.
+    """
+    check_is_file(path)
     return io.BufferedReader(_Unpacked(path)) if is_packed(path) else path.open("rb")
 
 

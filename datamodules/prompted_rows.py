@@ -10,7 +10,7 @@ import pyarrow as pa
 from ernie_m.errors import InputError
 
 from .json_files import objects_in
-from .opening import check_is_file, located, suffix_of
+from .opening import located, suffix_of
 from .reading import read_rows
 from .sources import Parts
 
@@ -67,7 +67,6 @@ def _is_json(part: "Path | Dataset") -> bool:
 def _in_json(path: "Path | Dataset", names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
     """The values of every object; not by way of a table, which has no place for values of several types."""
     assert isinstance(path, Path)
-    check_is_file(path)
     with located(path):
         for line, record in objects_in(path):
             if absent := [name for name in names if name not in record]:

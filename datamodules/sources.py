@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from glob import escape, glob
 from itertools import takewhile
 from pathlib import Path
@@ -105,53 +105,60 @@ def find_source(
     if not isinstance(reference, str):
         return Source([reference], f"a data set of {len(reference)} rows")
     if root is None:
-        path = Path(reference).expanduser()
-        source = _matching(Path(), str(path), str(path))
-        for part in source.parts:
-            if isinstance(part, Path):
-                _check_place(part, path)
-        return source
-    folder = Path(root).expanduser()
-    if folder.is_dir():
-        return _inside(folder, _matching(folder, reference, str(folder)))
-    if folder.exists() or not _HUB_ID.fullmatch(root):
+        return _named(Path(reference).expanduser())
+    if (folder := _folder(root)) is not None:
+        return _inside(_matching(folder, reference, str(folder)), lambda _: folder)
+    if Path(root).expanduser().exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
-    folder = _downloaded(root, [reference], revision, download)
-    return _inside(folder, _matching(folder, reference, f"{root}@{folder.name}"))
+    snapshot = _downloaded(root, [reference], revision, download)
+    return _inside(_matching(snapshot, reference, f"{root}@{snapshot.name}"), lambda _: snapshot)
 
 
-def _inside(folder: Path, source: Source) -> Source:
-    """What was found in a folder, where no link leads out of it."""
-    for part in source.parts:
-        if isinstance(part, Path):
-            check_inside(part, folder)
-    return source
+def _folder(root: str) -> Path | None:
+    """The folder that `path` names, to which no link leads; None where it is none."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        return None
+    check_way(folder)
+    return folder
 
 
-def _check_place(found: Path, named: Path) -> None:
-    """Refuse a file to which a link leads that nobody named: what `*` stands for is up to the folder that it is in."""
-    literal = list(takewhile(lambda name: not _WILD.search(name), named.parts))
-    if len(literal) == len(named.parts):
-        if not is_of_snapshot(found):
-            check_way(found)
-        return
-    folder = Path(*literal)
+def _named(path: Path) -> Source:
+    """What a path or pattern by itself names: what `*` stands for is up to the folder that it is in."""
+    literal = Path(*takewhile(lambda name: not _WILD.search(name), path.parts))
+    if literal == path:
+        return _matching(Path(), str(path), str(path))
+    check_way(literal)
     # What lies in the current folder itself is the caller's own.
-    check_inside(found, Path(*found.parts[: len(literal) + 1]) if folder.resolve() == Path.cwd() else folder)
+    depth = len(literal.parts) + (literal.resolve() == Path.cwd())
+    return _inside(_matching(Path(), str(path), str(path)), lambda found: Path(*found.parts[:depth]))
+
+
+def _inside(source: Source, folder_of: Callable[[Path], Path]) -> Source:
+    """What was found in folders, where no link leads out of them: one within stands for what it leads to."""
+
+    def own(found: Path) -> Path:
+        folder = folder_of(found)
+        check_inside(found, folder)
+        root, target = folder.resolve(), found.resolve()
+        is_kept = is_of_snapshot(found) or not target.is_relative_to(root)
+        return found if is_kept else folder / target.relative_to(root)
+
+    return source._replace(parts=[own(part) if isinstance(part, Path) else part for part in source.parts])
 
 
 def _downloaded(dataset: str, patterns: Sequence[str], revision: str | None, download: bool) -> Path:
     """The folder of a Hub data set's snapshot, named after the commit, with the files that patterns name."""
     try:
-        return Path(
-            snapshot_download(
-                dataset,
-                repo_type="dataset",
-                revision=revision,
-                allow_patterns=list(patterns),
-                local_files_only=not download,
-            )
+        folder = snapshot_download(
+            dataset,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=list(patterns),
+            local_files_only=not download,
         )
+        # Wherever one keeps the cache: no link leads to it that a stranger made.
+        return Path(folder).resolve()
     except Exception as error:  # what the Hub's client raises depends on the HTTP library below it
         raise _unreachable(dataset, error) from error
 
@@ -168,8 +175,8 @@ def _loaded(root: str | None, arguments: dict[str, str | None], streaming: bool)
             raise InputError(f"{root}: {name} is the address {value}; fetch the file, and name it by its path.")
     if arguments.get("name") is not None:
         file_name(str(arguments["name"]), f"{root}: name")
-    folder = Path(root).expanduser()
-    if is_here := folder.is_dir():
+    folder = _folder(root)
+    if is_here := folder is not None:
         asked = place = str(folder.resolve())
         called = root
     elif _REPOSITORY.fullmatch(root):

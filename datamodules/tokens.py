@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from ernie_m import load_tokenizer
 from ernie_m.errors import InputError
 
+from .opening import check_is_file
+
 # The length of the networks here. A tokenizer that states no length has a huge placeholder instead.
 _LONGEST = 512
 _PLACEHOLDER = 1_000_000
@@ -64,7 +66,12 @@ def filling(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        InputError: It is none, as `check_is_file` says.
+    """
+    check_is_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

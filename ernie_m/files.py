@@ -13,7 +13,9 @@ from pathlib import Path
 
 from .errors import InputError
 
-_OF_LOGGERS = ("wandb", "mlruns")
+OF_LOGGERS = ("wandb", "mlruns")
+"""Folders of a run whose content, though not they themselves, may be links to anywhere."""
+
 # Far below what file systems allow, so that what is put before and behind still fits.
 _LONGEST_NAME = 100
 _NO_PART_OF_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
@@ -60,11 +62,11 @@ def check_links(folder: Path) -> None:
             that cannot be listed; the message names it.
     """
     check_way(folder)
-    homes = [root := folder.resolve()]
+    homes = [root := _resolved(folder)]
     if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
         homes.append(root.parents[1] / "blobs")
     for path in _content(folder):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+        if path.is_symlink() and not any(_resolved(path).is_relative_to(home) for home in homes):
             raise InputError(
                 f"{path} is a link out of {folder}; what it leads to would be taken along. Put a copy there"
             )
@@ -76,7 +78,8 @@ def check_way(path: Path) -> None:
     """Refuses a file or folder whose name, or that of a folder above, is a link out of where it lies.
 
     What lies in the current folder itself is the caller's own. Of a place that is not below the current folder its own
-    name and its folder's are looked at: what lies above is where the caller keeps things.
+    name and its folder's are looked at: what lies above is where the caller keeps things. The files of a snapshot in
+    the Hub's cache may be links. Whatever opens files that may be a stranger's asks here first.
 
     Args:
         path: What was named, within what may come from a stranger.
@@ -87,9 +90,25 @@ def check_way(path: Path) -> None:
     place, here = Path(os.path.abspath(path)), Path(os.path.abspath(Path.cwd()))
     below = len(place.relative_to(here).parts) if place.is_relative_to(here) else 2
     for link in [place, *place.parents][:below]:
-        leads_out = link.is_symlink() and not link.resolve().is_relative_to(link.parent.resolve())
-        if leads_out and link.parent.resolve() != Path.cwd():
-            raise InputError(f"{link} is a link to {link.resolve()}; name that, or put a copy there")
+        if not link.is_symlink() or (home := _resolved(link.parent)) == Path.cwd():
+            continue
+        if not (target := _resolved(link)).is_relative_to(home) and not is_of_snapshot(link):
+            raise InputError(f"{link} is a link to {target}; name that, or put a copy there")
+
+
+def check_within(place: Path, folder: Path, what: str) -> None:
+    """Refuses a place to write to that a folder or its settings choose, where it lies outside of the folder.
+
+    Args:
+        place: The file or folder, which need not be there yet.
+        folder: What it has to lie in, after links are resolved.
+        what: What chose it, for the message.
+
+    Raises:
+        InputError: It does; the message names where it lies.
+    """
+    if not (target := _resolved(place)).is_relative_to(_resolved(folder)):
+        raise InputError(f"{what}: {place} lies at {target}, outside of {folder}; remove the link")
 
 
 def check_inside(path: Path, folder: Path) -> None:
@@ -104,7 +123,7 @@ def check_inside(path: Path, folder: Path) -> None:
     Raises:
         InputError: It does.
     """
-    root, found = folder.resolve(), path.resolve()
+    root, found = _resolved(folder), _resolved(path)
     is_named_there = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
     if is_named_there and not found.is_relative_to(root) and not is_of_snapshot(path, root):
         raise InputError(f"{path} leads to {found} by a link, out of {folder}; name that, or put a copy there")
@@ -119,10 +138,19 @@ def is_of_snapshot(path: Path, folder: Path | None = None) -> bool:
     """
     place = Path(os.path.abspath(path))
     snapshots = next((parent for parent in place.parents if parent.name == "snapshots"), None)
-    if snapshots is None or not path.resolve().is_relative_to(snapshots.parent.resolve() / "blobs"):
+    if snapshots is None or not _resolved(path).is_relative_to(_resolved(snapshots.parent) / "blobs"):
         return False
-    repository = snapshots.parent.resolve()
+    repository = _resolved(snapshots.parent)
     return folder is None or folder.is_relative_to(repository) or repository.is_relative_to(folder)
+
+
+def _resolved(path: Path) -> Path:
+    """Where a path leads, without links."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        # Python before 3.13 raises the latter.
+        raise InputError(f"{path} is a link that leads to itself, or nowhere; remove it") from error
 
 
 def _content(folder: Path) -> Iterator[Path]:
@@ -132,10 +160,10 @@ def _content(folder: Path) -> Iterator[Path]:
         raise InputError(f"{error.filename} cannot be listed ({error.strerror}), so that what it holds is unknown")
 
     for place, folders, files in os.walk(folder, onerror=refuse):
-        if Path(place) == folder:
-            # What loggers keep there, links of their own among it, is neither read nor copied.
-            folders[:] = [name for name in folders if name not in _OF_LOGGERS]
         yield from (Path(place, name) for name in (*folders, *files))
+        if Path(place) == folder:
+            # What loggers keep there, links of their own among it, is neither read, copied nor written to.
+            folders[:] = [name for name in folders if name not in OF_LOGGERS]
 
 
 @contextmanager

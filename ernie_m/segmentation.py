@@ -163,12 +163,19 @@ class Segmenter:
         vocabulary: Token to id.
         unknown_id: Id of tokens that are not in the vocabulary.
         rule: One of `RULES`.
+        place: The model's file, for messages.
     """
 
     def __init__(
-        self, model: sentencepiece.SentencePieceProcessor, vocabulary: dict[str, int], unknown_id: int, rule: str
+        self,
+        model: sentencepiece.SentencePieceProcessor,
+        vocabulary: dict[str, int],
+        unknown_id: int,
+        rule: str,
+        place: str,
     ) -> None:
         self.model = model
+        self._place = place
         self._vocabulary = vocabulary
         self._unknown_id = unknown_id
         self._rule = rule
@@ -187,7 +194,7 @@ class Segmenter:
         """Return the ids of each text, without special tokens.
 
         Raises:
-            InputError: A text holds half of a surrogate pair.
+            InputError: A text holds half of a surrogate pair, or the model makes of it what is no text.
         """
         if len(texts) < FEW:
             return [self._from_surface(self._encode(text, str)) for text in texts]
@@ -246,6 +253,11 @@ class Segmenter:
     def _encode(self, texts: str | list[str], kind: type[int] | type[str], threads: int | None = None) -> Any:
         try:
             return self.model.Encode(texts, out_type=kind, num_threads=threads)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self._place}: its normalisation turns a text into bytes that are not UTF-8 ({error.reason}); take "
+                "sentencepiece.bpe.model of the checkpoint again"
+            ) from error
         except (UnicodeEncodeError, RuntimeError, TypeError):
             # Which of them half a surrogate pair raises depends on sentencepiece's version.
             for text in [texts] if isinstance(texts, str) else texts:

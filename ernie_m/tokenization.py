@@ -139,7 +139,7 @@ class ErnieMTokenizer(PreTrainedTokenizer):
         self.do_lower_case = do_lower_case
         self.num_threads = num_threads
         self._unknown_id = self.vocab[str(unk_token)]
-        self._segmenter = Segmenter(self.sp_model, self.vocab, self._unknown_id, segmentation)
+        self._segmenter = Segmenter(self.sp_model, self.vocab, self._unknown_id, segmentation, str(model_path))
         self._splitters: dict[bool, TextSplitter] = {}
         if split_special_tokens is not None:
             kwargs["split_special_tokens"] = split_special_tokens

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m.errors import InputError
 from ernie_m.files import whole
+from lightning_modules.checkpoint_file import read_checkpoint
 
 from .record import is_scores
 from .targets import BEST, LAST
@@ -60,16 +61,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, location: storage, weights_only: bool | None = True
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read a checkpoint without running anything that it holds, whoever asks.
+        """Read a checkpoint as any other of this project is read, whoever found it: Lightning has ways of its own.
 
         Args:
             path: The checkpoint.
-            map_location: As in `torch.load`.
+            map_location: Not used: tensors stay in the file until they are copied.
             weights_only: Not used: always true.
+
+        Raises:
+            InputError: There is none, it is damaged, or holds more than tensors and plain values.
         """
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        return read_checkpoint(Path(path))
 
 
 def validations(trainer: Trainer, steps: int, steps_per_epoch: int) -> int:

@@ -1,8 +1,11 @@
 """A command line becomes trainer, model and data: Lightning's CLI with recipes, run folders and checked resuming."""
 
+import atexit
 import configparser
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -266,8 +269,9 @@ class RecipeCLI(StageCLI):
             callbacks.append(TakeChanges())
         if not sys.stdout.isatty() and config["enable_progress_bar"] is not False:
             callbacks.append(PlainProgress())
+        # Never the current folder by default: within a SLURM job Lightning takes `hpc_ckpt_*.ckpt` that it finds there.
+        kwargs["default_root_dir"] = str(self.folder or config["default_root_dir"] or empty_folder())
         if self.folder is not None:
-            kwargs["default_root_dir"] = str(self.folder)
             self.record = record.RunRecord(
                 self.folder, self.config_dump, self.facts(), self.call.run is not None, self.keeps_tokenizer
             )
@@ -310,6 +314,13 @@ def announce(part: Any, **what: Any) -> None:
     """
     if hasattr(part, "announce"):
         part.announce(**what)
+
+
+def empty_folder() -> str:
+    """Make a folder for what nothing is kept of, which goes away with this process."""
+    folder = tempfile.mkdtemp(prefix="ernie-m-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def place_loggers(loggers: Any, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ernie_m.errors import InputError
-from ernie_m.files import write_text
+from ernie_m.files import check_way, write_text
 
 from .lines import one_line
 from .registry import UnknownNameError
@@ -210,8 +210,9 @@ def read_text(path: Path, largest: int = LARGEST_YAML) -> str:
         largest: How many bytes it may have.
 
     Raises:
-        InputError: It cannot be read, is larger, or is no UTF-8.
+        InputError: It cannot be read, is larger, is no UTF-8, or a link leads elsewhere.
     """
+    check_way(path)
     try:
         with path.open("rb") as file:
             content = file.read(largest + 1)

@@ -26,7 +26,9 @@ PACKAGES = (
 # They exist to call what they are given.
 DENIED = ("lightning.pytorch.callbacks.LambdaCallback", "lightning.pytorch.callbacks.lambda_function")
 
-_PLACE = ("save_dir", "name", "version", "prefix")
+PLACES = ("save_dir", "name", "version", "sub_dir")
+"""The arguments of a logger that say where it writes, each below the one before it."""
+
 _PROCESSES = ("process_group_backend", "timeout")
 _ARGUMENTS = {
     "callbacks.DeviceStatsMonitor": ("cpu_stats",),
@@ -40,8 +42,8 @@ _ARGUMENTS = {
     "callbacks.RichProgressBar": ("refresh_rate", "leave"),
     "callbacks.TQDMProgressBar": ("refresh_rate", "process_position", "leave"),
     "callbacks.Timer": ("duration", "interval", "verbose"),
-    "loggers.CSVLogger": (*_PLACE, "flush_logs_every_n_steps"),
-    "loggers.TensorBoardLogger": (*_PLACE, "sub_dir", "default_hp_metric"),
+    "loggers.CSVLogger": (*PLACES[:3], "prefix", "flush_logs_every_n_steps"),
+    "loggers.TensorBoardLogger": (*PLACES, "prefix", "default_hp_metric"),
     "strategies.DDPStrategy": (
         *_PROCESSES, "start_method", "find_unused_parameters", "static_graph", "gradient_as_bucket_view",
         "broadcast_buffers", "bucket_cap_mb", "dim", "init_sync",

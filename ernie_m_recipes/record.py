@@ -23,7 +23,7 @@ from pyarrow import parquet
 from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError
-from ernie_m.files import file_name, whole
+from ernie_m.files import check_within, file_name, whole
 
 from . import __version__
 from .base_model import network_facts
@@ -60,11 +60,11 @@ def new_folder(directory: str, name: str, seed: int, stage: str) -> Path:
     if FOLDER_VARIABLE in os.environ:
         return Path(os.environ[FOLDER_VARIABLE])
     suffix = "" if stage == "fit" else f"-{stage}"
-    root = Path(directory).absolute()
+    # What the run itself reads later is then behind no link, wherever one keeps runs.
+    root = Path(directory).resolve()
     parts = [file_name(part, "run.name") for part in name.split("/")]
     base = root.joinpath(*parts, f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}{suffix}")
-    if not base.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"run.name {name}: {base} lies at {base.resolve()}, outside of {root}; remove the link")
+    check_within(base, root, f"run.name {name}")
     folder, number = base, 2
     while folder.exists():
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1

@@ -20,10 +20,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ernie_m import PUBLISHED
 from ernie_m.errors import InputError
+from ernie_m.files import OF_LOGGERS, check_within
 
 from .class_paths import class_at
 from .compat import importable, yaml_loader
-from .listed import CONTINUED, DENIED, PACKAGES, TO_A_SERVER, continued, data_modules, tasks
+from .listed import CONTINUED, DENIED, PACKAGES, PLACES, TO_A_SERVER, continued, data_modules, tasks
 
 TOKENIZER = "tokenizer"
 """The folder of a run that keeps its tokenizer."""
@@ -267,7 +268,7 @@ class Values:
         self._check_plain(arguments, key, strict and not self._is_trusted(str(path)))
 
     def _check_arguments(self, content: Mapping[str, Any], key: str) -> None:
-        """Refuse mappings, and of the arguments that `CONTINUED` does not list all but their defaults."""
+        """Refuse mappings, places elsewhere, and of the arguments that `CONTINUED` does not list all but defaults."""
         if self._is_trusted(path := content["class_path"]):
             return
         parameters = inspect.signature(class_at(path)).parameters
@@ -277,6 +278,17 @@ class Values:
             default = parameters[name].default if name in parameters else None
             if name not in CONTINUED[path] and value not in (None, False, default):
                 raise self._refusal(f"{key}.{name}", value, f"of {path}, nothing but {', '.join(CONTINUED[path])}")
+        self._check_place(content.get("init_args") or {}, key)
+
+    def _check_place(self, arguments: Mapping[str, Any], key: str) -> None:
+        """Refuse a place to write to that lies elsewhere than in the folder, or where links are not looked for."""
+        parts = [str(arguments.get(name) or "") for name in PLACES]
+        folder, place = self.place.parent, self.place.parent.joinpath(*parts)
+        if any("${" in part for part in parts):
+            raise self._refusal(key, "/".join(parts), "no variable in what places files")
+        check_within(place, folder, f"{self.place}: {key}")
+        if place.resolve().relative_to(folder.resolve()).parts[:1] in [(name,) for name in OF_LOGGERS]:
+            raise self._refusal(key, "/".join(parts), f"no place in {' or '.join(OF_LOGGERS)}")
 
     def _is_trusted(self, path: str) -> bool:
         return any(is_within(path, name) for name in self.trusted)

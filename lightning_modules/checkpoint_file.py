@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ernie_m.errors import InputError
+from ernie_m.files import check_way
 from ernie_m.stored_tensors import check_archive
 
 CONFIG_KEY = "network_config"
@@ -31,8 +32,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         path: A `.ckpt` file.
 
     Raises:
-        InputError: If there is none, or it is damaged or something else.
+        InputError: If there is none, it is damaged or something else, or a link leads elsewhere.
     """
+    check_way(path)
     if path.is_file():
         check_archive(path)
     try:

@@ -141,6 +141,10 @@ def test_the_trainer_of_a_folder_is_left_there(callbacks: Any, folder: Path, ern
         ("callbacks+", {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}),
         ("logger.class_path", "lightning.pytorch.loggers.CometLogger"),
         ("logger", {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"name": "$HOME"}}),
+        # Whose content is not searched for links.
+        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "wandb"}}),
+        ("logger", {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {
+            "save_dir": ".", "name": "", "version": "mlruns", "sub_dir": "link"}}),
         ("max_epochs", {"class_path": "trap.Trap"}),
         ("max_epochs", "1:" * 20_000),
     ],
@@ -581,8 +585,14 @@ def test_links_of_loggers_stay_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "debug.log").touch()
     (tmp_path / "run" / "wandb" / "run-1" / "debug.log").symlink_to(tmp_path / "debug.log")
     check_links(tmp_path / "run")
-    (tmp_path / "run" / "inner" / "wandb" / "debug.log").symlink_to(tmp_path / "debug.log")
-    with pytest.raises(InputError, match="is a link out of"):
+    # That of the folder itself is another's, into which a logger would write.
+    for link, target in (("mlruns", tmp_path), ("inner/wandb/debug.log", tmp_path / "debug.log")):
+        (tmp_path / "run" / link).symlink_to(target)
+        with pytest.raises(InputError, match=f"{link} is a link out of"):
+            check_links(tmp_path / "run")
+        (tmp_path / "run" / link).unlink()
+    (tmp_path / "run" / "round").symlink_to("round")
+    with pytest.raises(InputError, match="round is a link that leads to itself"):
         check_links(tmp_path / "run")
 
 
@@ -782,6 +792,59 @@ def test_a_link_in_the_current_folder_is_the_callers_own(trained: Path, tmp_path
     for named in (Path("given/export"), tmp_path / "given" / "export"):
         with pytest.raises(InputError, match="given/export is a link to"):
             check_links(named)
+
+
+FIT = ["fit", "--config", "custom/text_classification", "--data.second_column=null", *(
+    f"--data.{split}_files={{en: own.csv}}" for split in ("train", "validation", "test")
+)]  # fmt: skip
+TAKE_A_PATH = {
+    "run": (["fit"], ["validate"], ["export", "made"], ["trim", "made", "--languages=en"], ["report"]),
+    "run/checkpoints/last.ckpt": (["test"], ["export", "made"], [*FIT, "--ckpt_path"], [*FIT, "--model.init_from"]),
+    "run/export": (
+        ["test"], ["trim", "made", "--text=own.csv"], ["export", "run", "made", "--tokenizer"],
+        [*FIT, "--model.backbone"], [*FIT, "--data.tokenizer"], [*FIT, "--model.init_from"],
+    ),
+    "recipe.yaml": (["check"], ["fit", "--config"], ["estimate", "--config"]),
+    "data": (["convert", "made"], [*FIT, "--data.path"]),
+    "data/rows.csv": (
+        ["trim", "run/export", "made", "--text"], ["predict", "run/export", "--output=made.csv", "--input"],
+        *([*FIT, f"--data.{split}_files.en"] for split in ("train", "validation", "test")),
+    ),
+    "data/r*.csv": ([*FIT, "--data.train_files.en"],),
+}  # fmt: skip
+"""What is behind a link, and the words that it is given with: behind the last option, else the first argument."""
+
+
+def test_a_link_is_followed_by_no_option_that_takes_a_path(folder: Path, quick: list[str], ernie_m) -> None:
+    """It may lead to what its maker cannot read, and what comes of that is passed on."""
+    Path("private/data").mkdir(parents=True)
+    for place in ("own.csv", "private/data/rows.csv"):
+        Path(place).write_text("text,label\na,b\nc,d\n", encoding="utf-8")
+    Path("private/recipe.yaml").write_text("trainer: {max_epochs: 1}\n", encoding="utf-8")
+    folder.rename("private/run")
+    # A link in the current folder is the caller's own.
+    Path("run").symlink_to("private/run")
+    folder.mkdir()
+    (folder / "data").symlink_to("../private")
+    kept = [word for word in quick if not any(name in word for name in ("languages", "data.path"))]
+    for target, commands in TAKE_A_PATH.items():
+        for first, *rest in commands:
+            place = f"stranger/data/{target}"
+            words = [*rest, place] if rest and rest[-1].startswith("--") and "=" not in rest[-1] else [place, *rest]
+            code, out, err = ernie_m(first, *words[:2], *(kept if FIT[2] in words else ()), *words[2:])
+            assert code == 2, (first, rest, target)
+            assert "stranger/data is a link to" in out + err, (first, rest, target)
+    assert not Path("made").exists()
+
+
+def test_no_checkpoint_of_the_current_folder_takes_a_networks_place(folder: Path, monkeypatch, ernie_m) -> None:
+    """Within a SLURM job Lightning looks for one where it keeps things."""
+    for name, value in {"NTASKS": 1, "JOB_NAME": "job", "JOB_ID": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    Path("hpc_ckpt_1.ckpt").touch()
+    Path("mine.csv").write_text("premise,hypothesis\na house,water\n", encoding="utf-8")
+    code, _, err = ernie_m("predict", folder / "export", "--input=mine.csv", "--output=made.csv")
+    assert code == 0, err
 
 
 def test_trim_report_and_convert_look_for_links_too(folder: Path, trained: Path, tmp_path: Path, ernie_m) -> None:

@@ -360,12 +360,17 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     for root, reference in ((str(folder), "linked.csv"), (str(folder), "*.csv"), (None, str(folder / "linked.csv"))):
         with pytest.raises(InputError, match=r"linked\.csv (leads to|is a link to) .*private\.csv"):
-            find_source(root, reference, None, True, "train")
-    for root, reference in ((str(folder), "inner.csv"), (str(folder), "../private.csv"), (None, "mine.csv")):
+            find_source(root, reference, None, True, "train").digest()
+    (folder / "fr").mkdir()
+    (folder / "fr" / "inner.csv").symlink_to("../own.csv")
+    for root, reference in (
+        (str(folder), "inner.csv"), (str(folder), "fr/inner.csv"), (None, f"{folder}/*/inner.csv"),
+        (str(folder), "../private.csv"), (None, "mine.csv"),
+    ):  # fmt: skip
         if reference == "mine.csv":
             # A link in the current folder is the caller's own.
             Path("mine.csv").symlink_to(folder / "own.csv")
-        assert len(find_source(root, reference, None, True, "train").parts) == 1
+        assert find_source(root, reference, None, True, "train").digest()
     Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
     (folder / "saved").symlink_to(tmp_path / "saved")
     with pytest.raises(InputError, match="saved is a link to"):
@@ -379,9 +384,13 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
     for root, reference in (
         (str(snapshot), "a.csv"),
         (str(snapshot.parent), "1234/a.csv"),
+        (str(snapshot.parents[1]), "snapshots/*/a.csv"),
         (None, str(snapshot / "a.csv")),
+        (None, f"{snapshot.parent}/*/a.csv"),
     ):
-        assert len(find_source(root, reference, None, True, "train").parts) == 1
+        source = find_source(root, reference, None, True, "train")
+        assert source.digest()
+        assert source.formats == [".csv"]
     # But not another's, to which the folder leads.
     (folder / "sub").mkdir()
     (folder / "sub" / "en").symlink_to(tmp_path / "datasets--a--b")
@@ -392,7 +401,7 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"a\.csv leads to .*5678 by a link"):
             find_source(root, reference, None, True, "train")
     monkeypatch.chdir(folder / "sub")
-    assert len(find_source(None, "*/snapshots/1234/a.csv", None, True, "train").parts) == 1
+    assert find_source(None, "*/snapshots/1234/a.csv", None, True, "train").digest()
 
 
 def leading_out(what: str) -> bytes:

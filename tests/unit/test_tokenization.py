@@ -183,6 +183,17 @@ def test_spoilt_model_is_named(files: Path, content: bytes | None, message: str)
     assert str(files) in str(caught.value)
 
 
+def test_a_normalisation_to_what_is_no_text_is_named(files: Path) -> None:
+    path = files / "sentencepiece.bpe.model"
+    content = path.read_bytes()
+    path.write_bytes(content.replace("\0ア\0".encode(), b"\0\xe3\x82A\0"))
+    assert path.read_bytes() != content
+    tokenizer = ErnieMTokenizer.from_pretrained(files)
+    for use in (tokenizer.tokenize, lambda text: tokenizer([text] * 30)):
+        with pytest.raises(InputError, match=r"sentencepiece\.bpe\.model: its normalisation turns a text into bytes"):
+            use("right ｱ")
+
+
 def _duplicate(lines: list[str]) -> bytes:
     return "\n".join([*lines[:10], lines[5], *lines[10:]]).encode()
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_trimmed_is_said(whole: ErnieMTokenizer, tmp_path: Path, 
 def test_bad_input_is_named(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     latin = tmp_path / "latin.txt"
     latin.write_bytes("Würde".encode("latin-1"))
-    for text, said in ((latin, "not UTF-8"), (tmp_path / "absent.txt", "absent.txt cannot be read")):
+    for text, said in ((latin, "not UTF-8"), (tmp_path / "absent.txt", "absent.txt does not exist")):
         assert main(["trim", str(tiny_checkpoint), str(tmp_path / "out"), "--text", str(text)]) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
