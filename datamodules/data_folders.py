@@ -13,7 +13,7 @@ from ernie_m.errors import InputError
 from ernie_m.files import check_way, file_name, is_of_snapshot
 
 from .compat import streamed_packing
-from .opening import check_unpacks
+from .opening import check_is_file, check_unpacks
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -100,6 +100,7 @@ def check_arrow(path: Path) -> None:
     Raises:
         InputError: Its columns are not what their types say, have text that is not UTF-8, or it is no such file.
     """
+    check_is_file(path)
     try:
         with pa.memory_map(str(path)) as file:
             try:

@@ -1,5 +1,6 @@
 """Reads columns of files, text and Parquet alike, and of data sets, and names the place of what is wrong."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def open_dataset(path: Path) -> "Dataset":
     if suffix_of(path) == ".arrow":
         check_arrow(path)
         try:
-            return datasets.Dataset.from_file(str(path))
+            return datasets.Dataset.from_file(os.path.abspath(path))
         except Exception as error:  # datasets raises anything for features that it did not write
             raise _unreadable(path, error) from error
     return datasets.Dataset(pa.concat_tables(_typed_tables(path, _AT_ONCE)))
@@ -183,13 +184,15 @@ def _typed_tables(path: Path, at_once: int) -> Iterator[pa.Table]:
     if suffix_of(path) == ".arrow":
         yield from open_dataset(path).with_format("arrow").iter(at_once)
         return
+    # Of names without a place, pyarrow and `datasets` take some for addresses.
+    place = os.path.abspath(path)
     try:
-        if not pq.read_metadata(path).num_rows:
-            yield pq.read_schema(path).empty_table()
+        if not pq.read_metadata(place).num_rows:
+            yield pq.read_schema(place).empty_table()
         else:
             # Streamed: otherwise a copy of the file stays on disk, which is served again for any file of its path and
             # time.
-            rows = datasets.load_dataset("parquet", data_files=[escape(str(path))], split="train", streaming=True)
+            rows = datasets.load_dataset("parquet", data_files=[escape(place)], split="train", streaming=True)
             yield from rows.with_format("arrow").iter(at_once)
     except Exception as error:  # the same
         raise _unreadable(path, error) from error
@@ -201,7 +204,7 @@ def _features(path: Path) -> "Features":
     if suffix_of(path) == ".arrow":
         return open_dataset(path).features
     try:
-        return features.from_arrow_schema(pq.read_schema(path))
+        return features.from_arrow_schema(pq.read_schema(os.path.abspath(path)))
     except Exception as error:  # as above
         raise _unreadable(path, error) from error
 

@@ -107,11 +107,11 @@ def find_source(
     if root is None:
         return _named(Path(reference).expanduser())
     if (folder := _folder(root)) is not None:
-        return _inside(_matching(folder, reference, str(folder)), lambda _: folder)
+        return _inside(_matching(folder, reference, str(folder), folder), lambda _: folder)
     if Path(root).expanduser().exists() or not _HUB_ID.fullmatch(root):
         raise InputError(f"path is '{root}', which is neither a folder nor the id of a data set on the Hub.")
     snapshot = _downloaded(root, [reference], revision, download)
-    return _inside(_matching(snapshot, reference, f"{root}@{snapshot.name}"), lambda _: snapshot)
+    return _inside(_matching(snapshot, reference, f"{root}@{snapshot.name}", snapshot), lambda _: snapshot)
 
 
 def _folder(root: str) -> Path | None:
@@ -237,13 +237,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _matching(folder: Path, pattern: str, source: str) -> Source:
-    """The file, the folder of `save_to_disk`, or the files that a pattern names."""
+def _matching(folder: Path, pattern: str, source: str, root: Path | None = None) -> Source:
+    """The file, the folder of `save_to_disk`, out of `root` by no link, or the files that a pattern names."""
     literal = folder / pattern
     if literal.is_file():
         return Source([literal], source)
     for saved in (literal, folder / pattern.removesuffix(_HUB_ENDING)):
         if (saved / _SAVED).is_file():
+            if root is not None:
+                check_inside(saved, root)
             return Source([_saved_rows(saved)], str(saved))
     paths = sorted(path for path in map(Path, glob(str(Path(escape(str(folder))) / pattern))) if path.is_file())
     if paths:
@@ -267,7 +269,7 @@ def _saved_rows(folder: Path) -> "Dataset":
             raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
         for name in names:
             check_arrow(folder / name)
-        return checked_datasets().load_from_disk(folder)
+        return checked_datasets().load_from_disk(folder.resolve())
     except InputError:
         raise
     except Exception as error:  # datasets raises anything for files that it did not write

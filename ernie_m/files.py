@@ -85,9 +85,12 @@ def check_way(path: Path) -> None:
         path: What was named, within what may come from a stranger.
 
     Raises:
-        InputError: It is; the message names what it leads to.
+        InputError: It is; the message names what it leads to. Or its name has `::`, which libraries take for an
+            address.
     """
     place, here = Path(os.path.abspath(path)), Path(os.path.abspath(Path.cwd()))
+    if "::" in str(place):
+        raise InputError(f"{path}: '::' in a path stands for something else in the libraries that read it; rename it")
     below = len(place.relative_to(here).parts) if place.is_relative_to(here) else 2
     for link in [place, *place.parents][:below]:
         if not link.is_symlink() or (home := _resolved(link.parent)) == Path.cwd():

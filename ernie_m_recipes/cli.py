@@ -324,7 +324,7 @@ def empty_folder() -> str:
 
 
 def place_loggers(loggers: Any, folder: Path) -> None:
-    """Put loggers whose `save_dir` is relative into the run folder.
+    """Put loggers whose `save_dir` is relative into the run folder; what is absolute, fsspec takes for no address.
 
     Args:
         loggers: The trainer's `logger`, parsed and not yet built.
@@ -333,7 +333,7 @@ def place_loggers(loggers: Any, folder: Path) -> None:
     for logger in loggers if isinstance(loggers, list) else [loggers]:
         arguments = getattr(logger, "init_args", None)
         if arguments is not None and "save_dir" in arguments:
-            arguments.save_dir = str(folder / (arguments.save_dir or ""))
+            arguments.save_dir = os.path.abspath(folder / (arguments.save_dir or ""))
 
 
 def refuse_other_servers(loggers: Any) -> None:

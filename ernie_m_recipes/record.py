@@ -355,7 +355,7 @@ def save_predictions(folder: Path, stage: str, tables: Mapping[str, pyarrow.Tabl
 def save_table(path: Path, table: pyarrow.Table) -> None:
     """Write a Parquet file whole or not at all."""
     with whole(path) as partial:
-        parquet.write_table(table, partial)
+        parquet.write_table(table, os.path.abspath(partial))
 
 
 def command_line(stage: str, words: Sequence[str]) -> str:

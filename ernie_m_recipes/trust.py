@@ -284,8 +284,8 @@ class Values:
         """Refuse a place to write to that lies elsewhere than in the folder, or where links are not looked for."""
         parts = [str(arguments.get(name) or "") for name in PLACES]
         folder, place = self.place.parent, self.place.parent.joinpath(*parts)
-        if any("${" in part for part in parts):
-            raise self._refusal(key, "/".join(parts), "no variable in what places files")
+        if any("${" in part or ":" in part for part in parts):
+            raise self._refusal(key, "/".join(parts), "no variable and no colon in what places files")
         check_within(place, folder, f"{self.place}: {key}")
         if place.resolve().relative_to(folder.resolve()).parts[:1] in [(name,) for name in OF_LOGGERS]:
             raise self._refusal(key, "/".join(parts), f"no place in {' or '.join(OF_LOGGERS)}")
@@ -327,7 +327,7 @@ class Values:
                 )
         if "${" in (rest := _VARIABLE.sub("", text)):
             raise self._refusal(key, text, "no interpolation")
-        if "://" in rest:
+        if "://" in rest or "::" in rest:
             raise self._refusal(key, text, "no address")
         if strict and (_LEADS_AWAY.search(rest) or _IMPORTABLE.fullmatch(rest)):
             raise self._refusal(key, text, "no names of classes, addresses or paths that leave the run folder")

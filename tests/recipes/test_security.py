@@ -141,6 +141,8 @@ def test_the_trainer_of_a_folder_is_left_there(callbacks: Any, folder: Path, ern
         ("callbacks+", {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}),
         ("logger.class_path", "lightning.pytorch.loggers.CometLogger"),
         ("logger", {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"name": "$HOME"}}),
+        # What fsspec takes for another place than pathlib does.
+        ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "./file:/away"}}),
         # Whose content is not searched for links.
         ("logger", {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "wandb"}}),
         ("logger", {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {

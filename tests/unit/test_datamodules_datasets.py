@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import re
+import shutil
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,7 +22,7 @@ from datamodules import XNLI, ExtractiveQuestions, ParallelText, TextClassificat
 from datamodules.columns import read_columns
 from datamodules.compat import plain_progress
 from datamodules.prepared import content_digest
-from datamodules.reading import read_rows, texts_of
+from datamodules.reading import read_rows, read_whole, texts_of
 from datamodules.sources import Source, find_source
 from datamodules.text_files import read_lines
 from ernie_m.errors import InputError
@@ -373,8 +374,12 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
         assert find_source(root, reference, None, True, "train").digest()
     Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
     (folder / "saved").symlink_to(tmp_path / "saved")
-    with pytest.raises(InputError, match="saved is a link to"):
-        find_source(str(folder), "saved", None, True, "train")
+    (tmp_path / "more" / "en").mkdir(parents=True)
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "more" / "en" / "train")
+    (folder / "deep").symlink_to(tmp_path / "more")
+    for reference in ("saved", "deep/en/train"):
+        with pytest.raises(InputError, match=f"{reference} (is a link|leads) to .* by a link|saved is a link to"):
+            find_source(str(folder), reference, None, True, "train")
     # The Hub's cache has its files in another folder of the data set's own.
     snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1234"
     snapshot.mkdir(parents=True)
@@ -402,6 +407,26 @@ def test_links_of_a_data_folder_stay_inside(tmp_path, monkeypatch):
             find_source(root, reference, None, True, "train")
     monkeypatch.chdir(folder / "sub")
     assert find_source(None, "*/snapshots/1234/a.csv", None, True, "train").digest()
+
+
+def test_a_path_is_a_path_in_every_library(tmp_path, monkeypatch):
+    """To fsspec and pyarrow `file:` is a scheme, and what stands before `::` another file."""
+    monkeypatch.chdir(tmp_path)
+    private = tmp_path / "private.parquet"
+    decoy = Path(f"file:{private}")
+    decoy.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"text": ["private"]}), private)
+    pq.write_table(pa.table({"text": ["own"]}), decoy.absolute())
+    source = find_source(None, str(decoy), None, True, "train")
+    assert read_rows(source.parts, ["text"]).table["text"].to_pylist() == ["own"]
+    assert read_whole(decoy)["text"].to_pylist() == ["own"]
+    Path("a").symlink_to(private)
+    shutil.copy(decoy, "a::x.parquet")
+    Dataset.from_dict({"text": ["a"]}).save_to_disk("saved")
+    Path("saved").rename("reference::x.json")
+    for reference in ("a::x.parquet", "reference::x.json"):
+        with pytest.raises(InputError, match="'::' in a path stands for something else"):
+            read_rows(find_source(None, reference, None, True, "train").parts, ["text"])
 
 
 def leading_out(what: str) -> bytes:
