@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 from ernie_m.errors import InputError
 from ernie_m.files import check_way, file_name, is_of_snapshot
 
-from .compat import streamed_packing
+from .compat import checked_datasets, streamed_packing
 from .opening import check_is_file, check_unpacks
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _MOST = 1000
 _FRONT = re.compile(r"\A\s*---[\r\n].*?[\r\n]---", re.DOTALL)
 # YAML has numbers to the base 60, and reads them in time that grows with the square of their length.
 _LONG_NUMBER = re.compile(r"[0-9][0-9_:]{100}")
+_EXTENSION = b"ARROW:extension:name"
 _FORMATS = ("csv", "json", "parquet", "arrow", "text")
 
 
@@ -98,15 +99,20 @@ def check_arrow(path: Path) -> None:
         path: A file of Arrow's streaming format, or of its other one.
 
     Raises:
-        InputError: Its columns are not what their types say, have text that is not UTF-8, or it is no such file.
+        InputError: Its columns are not what their types say, have text that is not UTF-8 or types that are not Arrow's
+            own, or it is no such file.
     """
     check_is_file(path)
+    # It registers types of its own, by which a file of them is read otherwise than without.
+    checked_datasets()
     try:
         with pa.memory_map(str(path)) as file:
             try:
                 reader: Any = pa.ipc.open_stream(file)
             except pa.ArrowInvalid:
                 reader = pa.ipc.open_file(file)
+            if foreign := next(_foreign(reader.schema), None):
+                raise InputError(f"{path}: column '{foreign}' has a type of its own; Arrow's are read.")
             batches = (
                 reader
                 if isinstance(reader, pa.RecordBatchReader)
@@ -114,8 +120,21 @@ def check_arrow(path: Path) -> None:
             )
             for batch in batches:
                 batch.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # Arrow's errors, UnicodeDecodeError, and what types that `datasets` registers raise
         raise InputError(f"{path} cannot be read as Arrow: {error}") from error
+
+
+def _foreign(fields: Iterable[pa.Field]) -> Iterator[str]:
+    """The names of fields whose type is not Arrow's own, at any depth."""
+    for field in fields:
+        if isinstance(field.type, pa.BaseExtensionType) or _EXTENSION in (field.metadata or {}):
+            yield field.name
+        elif pa.types.is_dictionary(field.type):
+            yield from _foreign([pa.field(field.name, field.type.value_type)])
+        else:
+            yield from _foreign(field.type.field(number) for number in range(field.type.num_fields))
 
 
 def files_within(builder: "DatasetBuilder", place: str) -> list[str]:
