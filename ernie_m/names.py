@@ -10,6 +10,11 @@ _LONGEST = 200
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
+def is_label(text: str) -> bool:
+    """Tells whether a text can be seen as it is, and is not too long for a name."""
+    return len(text) <= _LONGEST and not _UNSEEN.search(text)
+
+
 def check_label(text: str, place: Callable[[], str]) -> None:
     """Refuses what is no label.
 
@@ -20,7 +25,7 @@ def check_label(text: str, place: Callable[[], str]) -> None:
     Raises:
         InputError: It is very long, or has characters that cannot be seen.
     """
-    if len(text) > _LONGEST or _UNSEEN.search(text):
+    if not is_label(text):
         raise InputError(
             f"{place()}: {text[:40]!r} is no label: labels have at most {_LONGEST} characters that can be seen. Is it"
             " the right column?"

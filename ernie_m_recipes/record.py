@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from itertools import chain
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ernie_m.errors import InputError
 from ernie_m.files import check_within, file_name, whole
+from ernie_m.names import is_label
 
 from . import __version__
 from .base_model import network_facts
@@ -299,6 +301,7 @@ def is_scores(content: Any) -> bool:
         isinstance(content, dict)
         and (not content or "mean" in content)
         and all(isinstance(scores, dict) and all(map(_is_number, scores.values())) for scores in content.values())
+        and all(map(is_label, chain(content, *content.values())))
     )
 
 
@@ -317,7 +320,8 @@ def _is_confusion(content: Any) -> bool:
     rows = [row for matrix in languages.values() for row in matrix]
     sound = all(isinstance(row, list) and len(row) == len(labels) for row in rows)
     counts = [count for row in rows for count in row] if sound else []
-    return sound and all(isinstance(one, str) for one in labels) and all(map(_is_number, counts))
+    are_names = all(isinstance(one, str) and is_label(one) for one in (*labels, *languages))
+    return sound and are_names and all(map(_is_number, counts))
 
 
 def save_results(folder: Path, **parts: Any) -> None:

@@ -287,7 +287,8 @@ class Values:
         if any("${" in part or ":" in part for part in parts):
             raise self._refusal(key, "/".join(parts), "no variable and no colon in what places files")
         check_within(place, folder, f"{self.place}: {key}")
-        if place.resolve().relative_to(folder.resolve()).parts[:1] in [(name,) for name in OF_LOGGERS]:
+        # Where file systems do not tell capitals apart, they are one.
+        if any(part.casefold() in OF_LOGGERS for part in place.resolve().relative_to(folder.resolve()).parts[:1]):
             raise self._refusal(key, "/".join(parts), f"no place in {' or '.join(OF_LOGGERS)}")
 
     def _is_trusted(self, path: str) -> bool:

@@ -293,6 +293,10 @@ def test_bad_input_is_named(tmp_path: Path, ernie_m) -> None:
     twin = make_run(tmp_path / "b", card=TRANSFER, stage="validate")
     broken = make_run(tmp_path / "c")
     (broken / "results.json").write_text("{", encoding="utf-8")
+    controls = make_run(tmp_path / "e")
+    (controls / "results.json").write_text(
+        json.dumps({"test": {"en\x1b[2J": {"accuracy": 0.5}, "mean": {"accuracy": 0.5}}}), encoding="utf-8"
+    )
     foreign = make_run(tmp_path / "d")
     (foreign / "config.yaml").write_text("a: 1", encoding="utf-8")
     for words, said in (
@@ -301,6 +305,7 @@ def test_bad_input_is_named(tmp_path: Path, ernie_m) -> None:
         ([run, "--output", tmp_path / "r.pdf", "--stage", "validate"], ".md, .csv, .json, .html"),
         ([run, twin, "--stage", "validate"], "same settings and the same seed"),
         ([broken], f"{broken}/results.json: damaged"),
+        ([controls], f"{controls}/results.json: its scores are not what a run writes"),
         ([foreign], "seed_everything"),
     ):
         code, _, err = ernie_m("report", *words)
