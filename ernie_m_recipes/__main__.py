@@ -42,6 +42,9 @@ Checkpoints
                               keep the vocabulary of some texts alone: a smaller folder, same outputs on such texts
   convert SOURCE FOLDER       turn PaddleNLP's or XLM-R's weights into a folder for transformers
 
+This machine
+  doctor                      say what a run finds here: versions, devices, memory, disk, caches, extras
+
 A recipe's values are overridden by a second --config (a fragment or a file) and by options:
   ernie-m fit --config xnli/transfer_large --config trainer/fsdp --model.learning_rate 3.0e-5
 A recipe may name classes of your own with --trust-classes MODULE; what a folder says is data (docs/security.md).
@@ -190,6 +193,13 @@ def report(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
+def doctor(arguments: Sequence[str]) -> int:
+    """Say what a run finds here (`ernie-m doctor`)."""
+    from .doctor import main as run
+
+    return run(arguments)
+
+
 def run_stage(stage: str) -> Callable[[Sequence[str]], int]:
     """Return the command that fits, validates, tests or predicts."""
 
@@ -215,6 +225,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": export,
     "trim": trim,
     "convert": convert,
+    "doctor": doctor,
 }
 
 
