@@ -19,6 +19,7 @@ from . import markdown
 from .base_model import Base, base_of, checked
 from .compat import auto_classes, class_path_of
 from .documents import as_written, read_json, read_yaml, write_json, write_yaml
+from .model_index import model_index
 from .record import read_results, shown_config, versions
 from .references import taken
 from .resume import load
@@ -253,10 +254,13 @@ def model_card(
     front["tags"] = [network.config.model_type, "cross-lingual"]
     if languages:
         front["language"] = languages
+    name = str(config["run"].get("name") or "Fine-tuned encoder")
+    if results.get("test") and (index := model_index(name, config, results["test"])):
+        front["model-index"] = index
     auto = AUTO_CLASSES.get(type(network).__name__, "AutoModel")
     found = versions()
     lines = ["---", yaml.safe_dump(front, sort_keys=False).strip(), "---", ""]
-    lines += [f"# {markdown.plain(config['run'].get('name') or 'Fine-tuned encoder')}", ""]
+    lines += [f"# {markdown.plain(name)}", ""]
     lines += [f"A `{type(network).__name__}`, {origin(config['model']['init_args'])} by the recipe in `{RECIPE}` with"]
     lines += [f"ernie-m-recipes {found.get('ernie-m-recipes', '')}.", "", "```python"]
     lines += ["import ernie_m  # registers ERNIE-M; or pass trust_remote_code=True below"] if code else []

@@ -13,6 +13,7 @@ import pyarrow
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -536,6 +537,18 @@ def test_a_model_card_has_the_licence_of_the_backbones_card(tmp_path: Path) -> N
             front = yaml.safe_load(card.split("---\n")[1])
             assert front == {"library_name": "transformers", **stated, "tags": [family, "cross-lingual"]}
             assert r'tokenizer("say \"A text.", truncation=True, max_length=8' in card
+    # As the Hub reads it: shares, of every language and their mean, and no place on this machine.
+    scores = {
+        name: {"accuracy": 0.12345, "macro_f1": 0.1, "examples": 3.0, "chance": 0.5} for name in ("de", "en", "mean")
+    }
+    for path, kind in (("facebook/xnli", "facebook/xnli"), (str(tmp_path), "xnli"), ("../a", "xnli"), (None, "xnli")):
+        config["data"]["init_args"]["path"] = path
+        card = model_card(network, config, {"test": scores, "validate": scores})
+        found = ModelCard(card).data.eval_results
+        assert [(one.dataset_type, one.dataset_name, one.metric_type, one.metric_value) for one in found] == [
+            (kind, f"XNLI ({name})", "accuracy", 0.1235) for name in ("de", "en", "mean of 2 languages")
+        ]  # fmt: skip
+        assert {one.task_type for one in found} == {"text-classification"}
     card = tmp_path / "README.md"
     for text, base in (
         ("", Base("unknown", None)),
