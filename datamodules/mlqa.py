@@ -9,7 +9,7 @@ from ernie_m.errors import InputError
 from .extractive_questions import ExtractiveQuestions
 from .sources import Source, check_languages, find_source
 from .splits import Split
-from .squad import find_squad
+from .squad import find_squad, train_files
 
 # In the order of the model card.
 LANGUAGES = ("en", "es", "de", "ar", "hi", "vi", "zh")
@@ -32,7 +32,9 @@ class MLQA(ExtractiveQuestions):
         train_path: SQuAD v1.1 to train on: a Hub id, a folder of its layout (`plain_text/train-*.parquet`), or a file
             in SQuAD's JSON.
         train_revision: Branch, tag or commit of `train_path` on the Hub.
-        train_languages: The language of `train_path`, one.
+        train_languages: The language of `train_path`, and behind it those to be read from `translations_path`.
+        translations_path: Folder of XTREME's machine translations of SQuAD, `squad.translate.train.en-de.json`, whose
+            answers do not all stand where they say (`on_bad_answer: skip`).
         validation_languages: Languages to validate on, always in the development sets.
         test_languages: Languages to test on.
         test_split: The sets to test on: "test", or "dev" where those are all there is.
@@ -48,16 +50,15 @@ class MLQA(ExtractiveQuestions):
         train_path: str = "rajpurkar/squad",
         train_revision: str | None = None,
         train_languages: Sequence[str] = ("en",),
+        translations_path: str | None = None,
         validation_languages: Sequence[str] = ("en",),
         test_languages: Sequence[str] = LANGUAGES,
         test_split: Literal["test", "dev"] = "test",
         **kwargs: Any,
     ) -> None:
-        if len(train_languages) != 1:
-            raise InputError(f"train_languages is {list(train_languages)}; train_path is in one language.")
         super().__init__(
             tokenizer,
-            train_files={train_languages[0]: train_path},
+            train_files=train_files(train_languages, train_path, translations_path),
             validation_files={pair: pair for pair in _checked("validation", validation_languages)},
             test_files={pair: pair for pair in _checked("test", test_languages)},
             path=path,
@@ -71,14 +72,18 @@ class MLQA(ExtractiveQuestions):
         )
         self.train_path = train_path
         self.train_revision = train_revision
+        self.translations_path = translations_path
         self.test_split = test_split
 
     def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from: SQuAD, the official file, or those of the Hub's layout."""
-        if split == Split.PREDICT or not isinstance(self.reference(split, language), str):
+        reference = self.reference(split, language)
+        if split == Split.PREDICT or not isinstance(reference, str):
             return super().files(split, language, download)
         if split == Split.TRAIN:
-            return find_squad(self.train_path, self.train_revision, download)
+            if reference == self.train_path:
+                return find_squad(self.train_path, self.train_revision, download)
+            return find_source(self.translations_path, reference, None, download, split)
         context, _, asked = language.partition("-")
         asked = asked or context
         of_split = "dev" if split == Split.VALIDATION else self.test_split

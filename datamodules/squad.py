@@ -1,9 +1,35 @@
 """SQuAD v1.1 (Rajpurkar et al., 2016), which models are trained on that are tested on other questions."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from ernie_m.errors import InputError
 
 from .sources import Source, find_source
 from .splits import Split
+
+TRANSLATED = "squad.translate.train.en-{language}.json"
+"""What XTREME calls SQuAD's training questions, translated by machine."""
+
+
+def train_files(languages: Sequence[str], path: str, translations: str | None) -> dict[str, str]:
+    """What each language is trained on: the first one on SQuAD, the others on its translations.
+
+    Args:
+        languages: The languages to train on.
+        path: SQuAD.
+        translations: The folder of its translations; None where there is none.
+
+    Raises:
+        InputError: There are none, or several without a folder of translations.
+    """
+    if not languages or (len(languages) > 1 and translations is None):
+        raise InputError(
+            f"train_languages is {list(languages)}; train_path is in one language, and the others need the folder of"
+            " their translations: translations_path."
+        )
+    first, *others = languages
+    return {first: path, **{language: TRANSLATED.format(language=language) for language in others}}
 
 
 def find_squad(path: str, revision: str | None, download: bool) -> Source:

@@ -31,6 +31,7 @@ _OFFICIAL = {
         "tydiqa-goldp-v1.1-dev/tydiqa.goldp.{language}.dev.json",
     ),
 }
+_TRANSLATED = "tydiqa.translate.train.en-{}.json"
 _HUB = {"train": "tydiqa/train-*.parquet", "test": "tydiqa/validation-*.parquet"}
 
 
@@ -51,6 +52,9 @@ class TyDiQA(ExtractiveQuestions):
         tokenizer: Short name, folder or Hub id of the tokenizer.
         path: Folder of the official files, or Hub id or folder of the Hub's layout.
         train_languages: Languages to train on; several are mixed within batches.
+        translations_path: Folder of XTREME's machine translations of the English training questions,
+            `tydiqa.translate.train.en-ar.json`, which the other languages are then trained on instead of their own;
+            not all of its answers stand where they say (`on_bad_answer: skip`).
         test_languages: Languages to test on.
         kwargs: What else `ExtractiveQuestions` takes.
     """
@@ -62,6 +66,7 @@ class TyDiQA(ExtractiveQuestions):
         tokenizer: str,
         path: str = "google/xtreme",
         train_languages: Sequence[str] = ("en",),
+        translations_path: str | None = None,
         test_languages: Sequence[str] = LANGUAGES,
         **kwargs: Any,
     ) -> None:
@@ -69,7 +74,12 @@ class TyDiQA(ExtractiveQuestions):
         check_languages("TyDiQA", LANGUAGES, "test_languages", test_languages)
         super().__init__(
             tokenizer,
-            train_files=dict.fromkeys(train_languages, _HUB["train"]),
+            train_files={
+                language: _HUB["train"]
+                if language == "en" or translations_path is None
+                else _TRANSLATED.format(language)
+                for language in train_languages
+            },
             test_files=dict.fromkeys(test_languages, _HUB["test"]),
             path=path,
             id_column="id",
@@ -80,11 +90,15 @@ class TyDiQA(ExtractiveQuestions):
             answer_start_column=None,
             **kwargs,
         )
+        self.translations_path = translations_path
 
     def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from: an official file, or those of the Hub's layout."""
-        if split not in _OFFICIAL or not isinstance(self.reference(split, language), str):
+        reference = self.reference(split, language)
+        if split not in _OFFICIAL or not isinstance(reference, str):
             return super().files(split, language, download)
+        if self._is_translated(split, language):
+            return find_source(self.translations_path, reference, None, download, split)
         folder = Path(self.path or "").expanduser()
         official = [file.format(language=language, name=NAMES[language]) for file in _OFFICIAL[Split(split)]]
         for file in official:
@@ -97,10 +111,14 @@ class TyDiQA(ExtractiveQuestions):
                 raise
             raise InputError(f"{folder} holds none of {', '.join(official)}, and {error}") from error
 
+    def _is_translated(self, split: str, language: str) -> bool:
+        return split == Split.TRAIN and language != "en" and self.translations_path is not None
+
     def questions_of(self, split: str, language: str, parts: Parts) -> list[Question]:
         """Reads the questions of one language; those of a file that a recipe or a command names are all taken."""
         found = super().questions_of(split, language, parts)
-        if split not in _OFFICIAL:
+        # A translated question keeps its id.
+        if split not in _OFFICIAL or self._is_translated(split, language):
             return found
         others = {name for name in NAMES.values() if name != NAMES[language]}
         return [question for question in found if question.id.partition("-")[0] not in others]

@@ -9,7 +9,7 @@ from ernie_m.errors import InputError
 from .extractive_questions import ExtractiveQuestions
 from .sources import Source, check_languages, find_source
 from .splits import Split
-from .squad import find_squad
+from .squad import find_squad, train_files
 
 # In the order of XTREME's evaluate.py.
 LANGUAGES = ("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi")
@@ -30,7 +30,9 @@ class XQuAD(ExtractiveQuestions):
         train_path: SQuAD v1.1 to train on: a Hub id, a folder of its layout (`plain_text/train-*.parquet`), or a file
             in SQuAD's JSON.
         train_revision: Branch, tag or commit of `train_path` on the Hub.
-        train_languages: The language of `train_path`, one.
+        train_languages: The language of `train_path`, and behind it those to be read from `translations_path`.
+        translations_path: Folder of XTREME's machine translations of SQuAD, `squad.translate.train.en-de.json`, whose
+            answers do not all stand where they say (`on_bad_answer: skip`).
         test_languages: Languages to test on.
         kwargs: What else `ExtractiveQuestions` takes.
     """
@@ -44,15 +46,14 @@ class XQuAD(ExtractiveQuestions):
         train_path: str = "rajpurkar/squad",
         train_revision: str | None = None,
         train_languages: Sequence[str] = ("en",),
+        translations_path: str | None = None,
         test_languages: Sequence[str] = LANGUAGES,
         **kwargs: Any,
     ) -> None:
-        if len(train_languages) != 1:
-            raise InputError(f"train_languages is {list(train_languages)}; train_path is in one language.")
         check_languages("XQuAD", LANGUAGES, "test_languages", test_languages)
         super().__init__(
             tokenizer,
-            train_files={train_languages[0]: train_path},
+            train_files=train_files(train_languages, train_path, translations_path),
             test_files={language: f"XQuAD.{language}/validation-*.parquet" for language in test_languages},
             path=path,
             id_column="id",
@@ -65,12 +66,16 @@ class XQuAD(ExtractiveQuestions):
         )
         self.train_path = train_path
         self.train_revision = train_revision
+        self.translations_path = translations_path
 
     def files(self, split: str, language: str, download: bool) -> Source:
         """What one split and language is read from: SQuAD, the official file, or those of the Hub's layout."""
-        if split == Split.TRAIN and isinstance(self.reference(split, language), str):
-            return find_squad(self.train_path, self.train_revision, download)
-        if split != Split.TEST or not isinstance(self.reference(split, language), str):
+        reference = self.reference(split, language)
+        if split == Split.TRAIN and isinstance(reference, str):
+            if reference == self.train_path:
+                return find_squad(self.train_path, self.train_revision, download)
+            return find_source(self.translations_path, reference, None, download, split)
+        if split != Split.TEST or not isinstance(reference, str):
             return super().files(split, language, download)
         folder, official = Path(self.path or "").expanduser(), f"xquad.{language}.json"
         if (folder / official).is_file():

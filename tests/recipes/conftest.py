@@ -155,9 +155,10 @@ def as_squad(rows: list[dict[str, object]]) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_mlqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of MLQA's official layout with 16 questions a pair, and `train.json`, 48 to train on."""
+    """A folder of MLQA's official layout with 16 questions a pair, `train.json`, 48 to train on, and translations."""
     root = tmp_path_factory.mktemp("mlqa")
-    (root / "train.json").write_text(as_squad(questions(48, 1)), encoding="utf-8")
+    for name in ("train.json", "squad.translate.train.en-de.json"):
+        (root / name).write_text(as_squad(questions(48, 1)), encoding="utf-8")
     for split in ("dev", "test"):
         (root / split).mkdir()
         for number, (context, asked) in enumerate([*zip(LANGUAGES, LANGUAGES, strict=True), ("de", "en")]):
@@ -280,7 +281,8 @@ def write_split(rows: Dataset, root: Path, config: str, split: str) -> None:
 def tiny_xtreme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the layout of `google/xtreme`: words and questions of English and German, and SQuAD beside them."""
     root = tmp_path_factory.mktemp("xtreme")
-    (root / "train.json").write_text(as_squad(questions(24, 1)), encoding="utf-8")
+    for name in ("train.json", "squad.translate.train.en-de.json", "tydiqa.translate.train.en-ar.json"):
+        (root / name).write_text(as_squad(questions(24, 1)), encoding="utf-8")
     for name, column, labels, folders in (
         ("PAN-X", "ner_tags", panx.LABELS, {"en": "PAN-X.en", "de": "PAN-X.de"}),
         ("udpos", "pos_tags", udpos.LABELS, {"en": "udpos.English", "de": "udpos.German"}),

@@ -261,6 +261,8 @@ def test_a_recipe_runs_a_step(
     folder = folders[task]
     data = [f"--data.path={folder}", "--data.train_languages=[en]"]
     data += [f"--data.train_path={folder / 'train.json'}"] if task == "mlqa" else []
+    if recipe.name.startswith("mlqa/translate"):
+        data += ["--data.train_languages=[en, de]", f"--data.translations_path={folder}"]
     if task == "xcopa":
         data += [f"--data.english_path={folder}", "--data.validation_languages=[en, it]", "--data.test_languages=[zh]"]
         data += ["--trainer.check_val_every_n_epoch=null"]

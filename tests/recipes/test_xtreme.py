@@ -16,6 +16,9 @@ def options_of(name: str, folder: Path, quick: list[str]) -> list[str]:
     options = [word for word in quick if not word.startswith(fixed)] + [f"--data.path={folder}"]
     options += ["--data.test_languages=[en]" if name.startswith("tydiqa/") else "--data.test_languages=[en, de]"]
     options += [f"--data.train_path={folder / 'train.json'}"] if name.startswith("xquad/") else []
+    if "translate" in name:
+        other = "ar" if name.startswith("tydiqa/") else "de"
+        options += [f"--data.train_languages=[en, {other}]", f"--data.translations_path={folder}"]
     interval = "3" if name.startswith(("panx/", "udpos/")) else "1.0"
     return [*options, f"--trainer.val_check_interval={interval}"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from datamodules import PANX, UDPOS, TyDiQA, XQuAD, panx, tydiqa, udpos
+from datamodules import MLQA, PANX, UDPOS, TyDiQA, XQuAD, panx, tydiqa, udpos
 from ernie_m.errors import InputError
 
 TAGS = {"PAN-X": ("ner_tags", panx.LABELS), "udpos": ("pos_tags", udpos.LABELS)}
@@ -134,6 +134,29 @@ def test_xquad_is_tested_on_what_the_hub_calls_validation(options, tmp_path):
     (tmp_path / "official" / "xquad.de.json").write_text(as_json("a", "b", answer=""), encoding="utf-8")
     with pytest.raises(InputError, match="have an empty answer, as in the test files that XTREME's script writes"):
         read(data, "test", "de")
+
+
+def test_translations_are_trained_on_from_a_folder_of_xtremes(options, tmp_path):
+    """With the ids of the English questions, and answers that do not all stand where they say."""
+    bad = json.loads(as_json("english-1", "english-2"))
+    bad["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] = 3
+    for name in ("squad", "tydiqa"):
+        (tmp_path / f"{name}.translate.train.en-ar.json").write_text(json.dumps(bad), encoding="utf-8")
+    (tmp_path / "train.json").write_text(as_json("1"), encoding="utf-8")
+    (tmp_path / "tydiqa-goldp-v1.1-train.json").write_text(as_json("english-1", "arabic-9"), encoding="utf-8")
+    both = {"train_languages": ["en", "ar"], "translations_path": str(tmp_path), "on_bad_answer": "skip"} | options
+    for data in (
+        XQuAD(train_path=str(tmp_path / "train.json"), **both),
+        MLQA(train_path=str(tmp_path / "train.json"), **both),
+        TyDiQA(path=str(tmp_path), **both),
+    ):
+        assert [name.removeprefix("english-") for name in read(data, "train", "en")["id"]] == ["1"]
+        with pytest.warns(UserWarning, match="1 of 2 questions cannot be trained on"):
+            assert len(read(data, "train", "ar")["id"]) == 1
+    # Without translations TyDiQA has languages of its own.
+    assert read(TyDiQA(path=str(tmp_path), train_languages=["ar"], **options), "train", "ar")["id"] == ["arabic-9"]
+    with pytest.raises(InputError, match="the others need the folder of their translations: translations_path"):
+        XQuAD(train_languages=["en", "de"], **options)
 
 
 LAYOUTS = {
