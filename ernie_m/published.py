@@ -5,14 +5,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, dynamic_module_utils
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, dynamic_module_utils
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, get_tokenizer_config
 
-from .configuration import check_family, check_fields
+from .configuration import FAMILIES, check_family, check_fields
 from .errors import InputError
 from .files import default_cache_dir
 from .hub import WEIGHTS, folder_of
@@ -152,7 +152,9 @@ def check_config(folder: Path, name: str, trusted: bool = False) -> None:
     if not isinstance(fields, dict):
         raise InputError(f"config.json of {name!r} holds a {type(fields).__name__}, not the fields of a network")
     check_fields(fields, f"config.json of {name!r}")
-    if not trusted and (family := fields.get("model_type")) is not None:
+    # As transformers reads it, which fills in a family where there is none.
+    filled, _ = PreTrainedConfig.get_config_dict(folder)
+    if not trusted and (family := filled.get("model_type")) is not None:
         check_family(family, f"config.json of {name!r}")
 
 
@@ -197,12 +199,30 @@ def _check_settings(folder: Path, name: str, trusted: bool) -> None:
                 f"tokenizer_config.json of {name!r} names the file {value}, which lies outside of the folder; take it "
                 "out, or move the file into the folder and name it by its own name"
             )
+    if trusted:
+        return
     path = folder / _TELLING[0]
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for kind in (*_texts_in(settings, "tokenizer_class"), *_texts_in(config, "tokenizer_class")):
-        _check_class(kind, name)
-    for family in _texts_in(config, "model_type"):
-        _check_class(TOKENIZER_MAPPING_NAMES.get(family) or "", name)
+    kinds = [*_texts_in(settings, "tokenizer_class"), *_texts_in(config, "tokenizer_class")]
+    kinds += [TOKENIZER_MAPPING_NAMES.get(family) or "" for family in _texts_in(config, "model_type")]
+    for kind in filter(None, kinds):
+        # transformers leaves the ending out, or adds it, where it does not find the name.
+        if re.sub("(Fast)*$", "", kind) not in _tokenizers():
+            raise InputError(
+                f"the tokenizer's settings in {name!r} lead to the class {kind!r}, which is no tokenizer of"
+                f" {', '.join(FAMILIES)}; others read files, and start libraries, by rules of their own. Where you"
+                " trust it, set trust_remote_code to true"
+            )
+
+
+@cache
+def _tokenizers() -> frozenset[str]:
+    """The classes of the tokenizers of `FAMILIES`, without the ending `Fast`."""
+    of_families = (TOKENIZER_MAPPING_NAMES.get(family) or "" for family in FAMILIES)
+    # Those of two families have Bert's, and name their own in older files.
+    older = ("DistilBertTokenizer", "ElectraTokenizer")
+    names = {ErnieMTokenizer.__name__, "PreTrainedTokenizer", "TokenizersBackend", *older, *of_families}
+    return frozenset(re.sub("(Fast)*$", "", name) for name in names if name)
 
 
 def _check_keys(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -220,25 +240,6 @@ def _check_keys(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase,
                 f"tokenizer_config.json of {name!r} has a value for {key[:40]!r}, which is no setting but a part of "
                 "the tokenizer; take it out"
             )
-
-
-def _check_class(kind: str, name: str) -> None:
-    """Refuse a class of transformers' that is no tokenizer: some read the folder, and addresses, by their own rules.
-
-    Args:
-        kind: The name of a class.
-        name: What names it.
-
-    Raises:
-        InputError: It is another.
-    """
-    # transformers leaves the ending out, or adds it, where it does not find the name.
-    plain = re.sub("(Fast)*$", "", kind)
-    for found in (getattr(transformers, form, None) for form in (plain, f"{plain}Fast")):
-        is_tokenizer = isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)
-        # One that lacks a library says so when it is used.
-        if found is not None and not is_tokenizer and not hasattr(found, "_backends"):
-            raise InputError(f"the tokenizer's settings in {name!r} lead to the class {kind!r}, which is no tokenizer")
 
 
 def _texts_in(value: Any, key: str | None = None, is_found: bool = False) -> Iterator[str]:

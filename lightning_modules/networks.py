@@ -83,8 +83,10 @@ def read_config(backbone: str, trust_remote_code: bool) -> PreTrainedConfig:
     with reading("configuration", backbone):
         check_config(folder, backbone, trust_remote_code)
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        # What was made of the file, too.
+        # What was made of the file, too: transformers fills in what it lacks, the family among it.
         check_fields(config.to_dict(), f"config.json of {backbone!r}")
+        if not trust_remote_code:
+            check_family(config.model_type, f"config.json of {backbone!r}")
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise InputError(f"config.json of {backbone!r} has the architectures {named!r}; they are a list of names")

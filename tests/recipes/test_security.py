@@ -321,6 +321,11 @@ def test_weights_of_any_name_bound_the_network(
     code, _, err = ernie_m("trim", backbone, "made", "--text", backbone / "config.json")
     assert code == 2
     assert "names 'part.pt'; weights are called .safetensors or .bin" in err
+    # What transformers fills in counts too: timm's networks read files, and addresses, by their own rules.
+    del config["model_type"]
+    (backbone / "config.json").write_text(json.dumps(config | {"pretrained_cfg": {}, "architecture": "x"}), "utf-8")
+    with pytest.raises(InputError, match="the family 'timm_wrapper' is none of albert"):
+        networks.read_config(str(backbone), False)
 
 
 @pytest.mark.parametrize(
@@ -655,6 +660,12 @@ def test_a_backbone_takes_no_other_file_along(
         ),
         ("tokenizer_config", {"tokenizer_class": "AutoTokenizer"}, "'AutoTokenizer', which is no tokenizer"),
         ("tokenizer_config", {"tokenizer_class": "RagTokenizer"}, "'RagTokenizer', which is no tokenizer"),
+        # It starts sudachi or MeCab, with settings that name shared objects.
+        (
+            "tokenizer_config",
+            {"tokenizer_class": "BertJapaneseTokenizer", "sudachi_kwargs": {"sudachi_config_path": "x.json"}},
+            "'BertJapaneseTokenizer', which is no tokenizer of albert, bert",
+        ),
     ],
 )
 def test_a_tokenizers_settings_name_no_file_and_no_other_class(
@@ -666,7 +677,7 @@ def test_a_tokenizers_settings_name_no_file_and_no_other_class(
     shutil.rmtree(folder / "tokenizer")
     (folder / "tokenizer").mkdir()
     text = json.dumps(settings).replace("PRIVATE", str(private))
-    config = {"tokenizer_class": "EsmTokenizer", "unk_token": "[default]"}
+    config = {"tokenizer_class": "BertTokenizer", "unk_token": "[default]"}
     (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "tokenizer" / f"{file}.json").write_text(text, encoding="utf-8")
     code, _, err = ernie_m("export", folder, "made")

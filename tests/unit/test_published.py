@@ -92,7 +92,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_transformers_refuses_where_it_would_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks where `trust_remote_code` was lost on the way; at a terminal a "y" runs the code."""
     monkeypatch.setattr("builtins.input", lambda text: "y")
-    settings = {"tokenizer_class": "Strange", "auto_map": {"AutoTokenizer": ["code.C", None]}}
+    settings = {"auto_map": {"AutoTokenizer": ["code.C", None]}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     (tmp_path / "code.py").write_text("raise AssertionError('it ran')")
     with pytest.raises(InputError, match="no tokenizer can be loaded"):
