@@ -80,12 +80,17 @@ class StageRun:
         if self.record is not None:
             self.record.close(status)
 
+    @property
+    def ckpt_path(self) -> str | None:
+        """The checkpoint to read, by its whole path: Lightning takes other names for words and addresses of its own."""
+        return os.path.abspath(self.settings.ckpt_path) if self.settings.ckpt_path else None
+
     # Training
 
     def fit(self) -> None:
         """Train, then test and export the checkpoint that counts; evaluate before where the recipe says so."""
         self.before_fit()
-        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=self.settings.ckpt_path, weights_only=True)
+        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=self.ckpt_path, weights_only=True)
         if self.folder is not None:
             self.after_fit()
 
@@ -127,7 +132,9 @@ class StageRun:
         if self.settings.run.test_after_fit:
             # FSDP2 would look for the optimiser's state in the best checkpoint, which holds weights alone.
             self.trainer.strategy.optimizers = []
-            self.trainer.test(self.model, datamodule=self.data, ckpt_path=str(path), weights_only=True, verbose=False)
+            self.trainer.test(
+                self.model, datamodule=self.data, ckpt_path=os.path.abspath(path), weights_only=True, verbose=False
+            )
             self.keep("test")
         if self.trainer.is_global_zero:
             self.report(folder, path)
@@ -191,7 +198,7 @@ class StageRun:
         """Validate or test a checkpoint; keep and print the scores."""
         stage = self.call.stage
         run = self.trainer.validate if stage == "validate" else self.trainer.test
-        run(self.model, datamodule=self.data, ckpt_path=self.settings.ckpt_path, weights_only=True, verbose=False)
+        run(self.model, datamodule=self.data, ckpt_path=self.ckpt_path, weights_only=True, verbose=False)
         self.keep(stage)
         if not self.trainer.is_global_zero:
             return
@@ -209,7 +216,7 @@ class StageRun:
         self.trainer.predict(
             self.model,
             datamodule=self.data,
-            ckpt_path=self.settings.ckpt_path,
+            ckpt_path=self.ckpt_path,
             weights_only=True,
             return_predictions=False,
         )

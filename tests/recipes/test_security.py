@@ -430,6 +430,19 @@ def test_a_recipe_that_is_named_calls_no_functions(function: Any, quick: list[st
     assert "--trust-classes" in err
 
 
+def test_a_folder_that_is_called_like_an_address_is_a_folder(
+    folder: Path, tmp_path: Path, monkeypatch, ernie_m
+) -> None:
+    """Lightning would ask its registry of models for it, where the package for that is installed."""
+    package = tmp_path / "packages" / "litmodels"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('it was asked')", encoding="utf-8")
+    monkeypatch.syspath_prepend(package.parent)
+    folder.rename("registry:stranger")
+    code, _, err = ernie_m("test", "registry:stranger")
+    assert code == 0, err
+
+
 def test_a_file_that_is_called_like_a_value_is_not_read(folder: Path, ernie_m) -> None:
     for name in ("auto", "32-true"):
         Path(name).write_text("class_path: trap.Trap\n", encoding="utf-8")
