@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import yaml
 from huggingface_hub import DatasetCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ernie_m.errors import InputError
 from ernie_m.files import check_way, file_name, is_of_snapshot
@@ -34,7 +35,6 @@ _OF_CONFIGURATIONS = (
 # pandas takes longer texts for regular expressions, and skips lines one by one.
 _SHORT = ("sep", "delimiter", "quotechar", "header", "skiprows")
 _MOST = 1000
-_FRONT = re.compile(r"\A\s*---[\r\n].*?[\r\n]---", re.DOTALL)
 # YAML has numbers to the base 60, and reads them in time that grows with the square of their length.
 _LONG_NUMBER = re.compile(r"[0-9][0-9_:]{100}")
 _EXTENSION = b"ARROW:extension:name"
@@ -70,7 +70,8 @@ def check_metadata(folder: Path) -> None:
 def _configs_in(card: Path) -> Any:
     check_way(card)
     try:
-        front = "".join(_FRONT.findall(card.read_text(encoding="utf-8"))[:1])
+        found = REGEX_YAML_BLOCK.search(card.read_text(encoding="utf-8"))
+        front = found[2] if found else ""
         if _LONG_NUMBER.search(front):
             raise InputError("a number of more than 100 digits")
         # Written out, aliases within aliases have no end; `datasets` writes them out.

@@ -269,7 +269,7 @@ def _saved_rows(folder: Path) -> "Dataset":
             raise InputError(f"{folder / _SAVED} names {outside[0]}, which lies outside of the folder.")
         for name in names:
             check_arrow(folder / name)
-        return checked_datasets().load_from_disk(folder.resolve())
+        return checked_datasets().Dataset.load_from_disk(folder.resolve())
     except InputError:
         raise
     except Exception as error:  # datasets raises anything for files that it did not write

@@ -109,9 +109,9 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, **options: Any) -
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
             _check_keys(get_tokenizer_config(folder), tokenizer, name)
         _try_out(tokenizer, name)
-    except InputError:
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:  # transformers raises anything for files that it did not write
+    except BaseException as error:  # transformers and tokenizers raise anything for files that they did not write
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"no tokenizer can be loaded from {name!r}: {reason} Give a folder with the tokenizer's files, or the Hub "

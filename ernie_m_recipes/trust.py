@@ -284,7 +284,7 @@ class Values:
         """Refuse a place to write to that lies elsewhere than in the folder, or where links are not looked for."""
         parts = [str(arguments.get(name) or "") for name in PLACES]
         folder, place = self.place.parent, self.place.parent.joinpath(*parts)
-        if any("${" in part or ":" in part for part in parts):
+        if any(mark in part for part in parts for mark in ("$", "%", ":")):
             raise self._refusal(key, "/".join(parts), "no variable and no colon in what places files")
         check_within(place, folder, f"{self.place}: {key}")
         # Where file systems do not tell capitals apart, they are one.

@@ -345,6 +345,9 @@ def test_a_folder_chooses_no_place_to_write_to_and_unpacks_nothing_without_measu
             found(f"options{number}.csv", b"text\na\n", readme)
     with pytest.raises(InputError, match=r"README\.md: an alias, of which its YAML has none"):
         found("alias.jsonl", rows, "a: &a [1]\nconfigs: [{config_name: x, data_files: *a}]\n")
+    with pytest.raises(InputError, match=r"README\.md: an alias, of which its YAML has none"):
+        # The block ends at a line of three dashes and nothing else.
+        found("later.jsonl", rows, "a: 1\n---x: 2\nb: &a [1]\nconfigs: [{config_name: x, data_files: *a}]\n")
     with pytest.raises(InputError, match=r"README\.md: while parsing"):
         found("readme.jsonl", rows, "configs: [\n")
 
