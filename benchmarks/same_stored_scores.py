@@ -140,6 +140,7 @@ class SequenceRows:
         self.score: ScoreOfRows = SequenceClassification("stored", label_names=self.names).score
 
     def rows(self, table: pa.Table, language: str) -> Rows:
+        """The labels, and the probability of each."""
         labels = [-100 if name is None else self.names.index(name) for name in table["label"].to_pylist()]
         probabilities = [torch.tensor(table[f"probability_{name}"].to_numpy()) for name in self.names]
         return {"labels": torch.tensor(labels), "probabilities": torch.stack(probabilities, dim=1)}
@@ -161,6 +162,7 @@ class TokenRows:
         self.score: ScoreOfRows = TokenClassification("stored", label_names=self.names).score
 
     def rows(self, table: pa.Table, language: str) -> Rows:
+        """The words of each sentence, with what was predicted and what is right."""
         predicted: list[list[str]] = table["predictions"].to_pylist()
         right = [tags or [] for tags in table["labels"].to_pylist()]
         return {
@@ -210,6 +212,7 @@ class AnswerRows:
         )
 
     def rows(self, table: pa.Table, language: str) -> Rows:
+        """The answers that were kept of each question, as places in a context that is made of them."""
         begins: list[list[int]] = []
         ends: list[list[int]] = []
         for texts in table["n_best"].to_pylist():
@@ -247,6 +250,7 @@ class SentenceRows:
         return pa.table(columns), result | {"examples": float(len(ids)), "chance": 1.0 / len(ids)}
 
     def rows(self, table: pa.Table, language: str) -> Rows:
+        """What each sentence found, in either direction."""
         return {name: torch.tensor(table[f"prediction_{name}"].to_pylist()) for name in DIRECTIONS}
 
 

@@ -400,6 +400,7 @@ class _Machine:
         raise InputError(f"{self.path}: calls {_kind(called)} at byte {self.file.tell()}; {_TRUSTED_ONLY}")
 
     def build(self) -> None:
+        """Give the array or type below the state above it: its sizes, type and values, or its order of bytes."""
         state, target = self.stack.pop(), self.stack[-1]
         match target, state:
             case _Array(), (int(), tuple() as shape, _DType() as dtype, bool() as column_major, values):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,15 +44,13 @@ def base_of(backbone: str) -> Base:
     is_folder = backbone == ernie_m.BUNDLED or Path(source).expanduser().is_dir()
     front: Mapping[str, Any] = {}
     revision = None
-    try:
+    # A card that is not here, or cannot be read, says nothing.
+    with suppress(InputError):
         with without_the_hub():
             folder = Path(ernie_m.resolve(backbone, weights=False))
         revision = None if is_folder else folder.name
         if (card := folder / "README.md").is_file():
             front = read_front_matter(card)
-    except InputError:
-        # A card that is not here, or cannot be read, says nothing.
-        pass
     found = checked(front.get("license"), front.get("base_model") if is_folder else source)
     return found._replace(revision=revision)
 
