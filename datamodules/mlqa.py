@@ -9,7 +9,7 @@ from ernie_m.errors import InputError
 from .extractive_questions import ExtractiveQuestions
 from .sources import Source, check_languages, find_source
 from .splits import Split
-from .squad import find_squad, train_files
+from .squad import find_squad, find_translated, train_files
 
 # In the order of the model card.
 LANGUAGES = ("en", "es", "de", "ar", "hi", "vi", "zh")
@@ -83,7 +83,7 @@ class MLQA(ExtractiveQuestions):
         if split == Split.TRAIN:
             if reference == self.train_path:
                 return find_squad(self.train_path, self.train_revision, download)
-            return find_source(self.translations_path, reference, None, download, split)
+            return find_translated(self.translations_path, reference)
         context, _, asked = language.partition("-")
         asked = asked or context
         of_split = "dev" if split == Split.VALIDATION else self.test_split

@@ -46,3 +46,21 @@ def find_squad(path: str, revision: str | None, download: bool) -> Source:
     if Path(path).expanduser().is_file():
         return find_source(None, path, None, download, Split.TRAIN)
     return find_source(path, "plain_text/train-*.parquet", revision, download, Split.TRAIN)
+
+
+def find_translated(folder: str | None, file: str) -> Source:
+    """Finds training questions that XTREME translated by machine.
+
+    Args:
+        folder: What `translations_path` names.
+        file: The file in it.
+
+    Raises:
+        InputError: It is no folder, or there is no such file in it.
+    """
+    if folder is None or not Path(folder).expanduser().is_dir():
+        raise InputError(
+            f"translations_path is {folder!r}, which is no folder here. XTREME's translations are not on the Hub: fetch"
+            f" {file} and the others from its storage, and set translations_path to their folder."
+        )
+    return find_source(folder, file, None, False, Split.TRAIN)

@@ -10,6 +10,7 @@ from .extractive_questions import ExtractiveQuestions
 from .questions import Question
 from .sources import Parts, Source, check_languages, find_source
 from .splits import Split
+from .squad import find_translated
 
 NAMES = {
     "en": "english", "ar": "arabic", "bn": "bengali", "fi": "finnish", "id": "indonesian", "ko": "korean",
@@ -98,7 +99,7 @@ class TyDiQA(ExtractiveQuestions):
         if split not in _OFFICIAL or not isinstance(reference, str):
             return super().files(split, language, download)
         if self._is_translated(split, language):
-            return find_source(self.translations_path, reference, None, download, split)
+            return find_translated(self.translations_path, reference)
         folder = Path(self.path or "").expanduser()
         official = [file.format(language=language, name=NAMES[language]) for file in _OFFICIAL[Split(split)]]
         for file in official:

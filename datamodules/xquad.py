@@ -9,7 +9,7 @@ from ernie_m.errors import InputError
 from .extractive_questions import ExtractiveQuestions
 from .sources import Source, check_languages, find_source
 from .splits import Split
-from .squad import find_squad, train_files
+from .squad import find_squad, find_translated, train_files
 
 # In the order of XTREME's evaluate.py.
 LANGUAGES = ("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi")
@@ -74,7 +74,7 @@ class XQuAD(ExtractiveQuestions):
         if split == Split.TRAIN and isinstance(reference, str):
             if reference == self.train_path:
                 return find_squad(self.train_path, self.train_revision, download)
-            return find_source(self.translations_path, reference, None, download, split)
+            return find_translated(self.translations_path, reference)
         if split != Split.TEST or not isinstance(reference, str):
             return super().files(split, language, download)
         folder, official = Path(self.path or "").expanduser(), f"xquad.{language}.json"

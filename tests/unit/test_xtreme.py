@@ -155,6 +155,8 @@ def test_translations_are_trained_on_from_a_folder_of_xtremes(options, tmp_path)
             assert len(read(data, "train", "ar")["id"]) == 1
     # Without translations TyDiQA has languages of its own.
     assert read(TyDiQA(path=str(tmp_path), train_languages=["ar"], **options), "train", "ar")["id"] == ["arabic-9"]
+    with pytest.raises(InputError, match=r"translations_path is 'away', which is no folder here.*train\.en-ar\.json"):
+        read(TyDiQA(**both | {"translations_path": "away"}), "train", "ar")
     with pytest.raises(InputError, match="the others need the folder of their translations: translations_path"):
         XQuAD(train_languages=["en", "de"], **options)
 
